@@ -131,8 +131,7 @@ for package in "${missing[@]}"; do
 		[[ -n $(raft_candidate) ]] || add_backports
 		version=$(raft_candidate)
 		[[ -n $version ]] || die "no libraft-dev $RAFT_SERIES in $BACKPORTS"
-		# The library must come from the same place as its headers.
-		packages+=("libraft-dev=$version" "libraft0=$version")
+		packages+=("libraft-dev=$version")
 	else
 		packages+=("$package")
 	fi
