@@ -9,7 +9,7 @@ BUILD ?= build
 VARIANT ?= release
 V ?= 0
 
-ifeq ($(origin CC),default)
+ifneq ($(filter default undefined,$(origin CC)),)
 CC := gcc
 endif
 ifeq ($(VARIANT)-$(findstring clang,$(CC)),release-clang)
