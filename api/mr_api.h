@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api: Consul's HTTP API over the state.
+ *
+ * libmicrohttpd's workers parse and answer. Reads go to a view on the worker;
+ * whatever has to wait (a write, a consistent read, a blocking query) suspends
+ * its connection and is resumed by the thread that completes it.
+ *
+ * May use: base, kv, raft, health, libmicrohttpd, jansson, zlib.
+ */
+#ifndef MR_API_H
+#define MR_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "kv/mr_kv.h"
+#include "raft/mr_raft.h"
+
+struct mr_api; /* The service: its listeners and workers. */
+
+/* Completes an asynchronous wish of a client; any thread, once. @text is the
+ * error's sentence or NULL. */
+typedef void (*mr_api_host_cb)(void *request, enum mr_err err,
+                               const char *text);
+
+/* What the process around the API does for it. Any thread; none may block. */
+struct mr_api_host {
+    void *arg;
+    /* Leave the cluster, then stop the process; @cb is called when the leaving
+     * is done, before the process ends. */
+    void (*leave)(void *arg, mr_api_host_cb cb, void *request);
+    /* Read the configuration files again. */
+    void (*reload)(void *arg, mr_api_host_cb cb, void *request);
+    /* Append the members "DebugConfig" (settings in effect) and "Stats" (two
+     * levels of texts) as JSON objects. */
+    void (*debug_config)(void *arg, struct mr_buf *out_json);
+    void (*stats)(void *arg, struct mr_buf *out_json);
+    /* Append all metrics in Prometheus' text format, or Consul's JSON. */
+    void (*metrics_prometheus)(void *arg, struct mr_buf *out);
+    void (*metrics_json)(void *arg, struct mr_buf *out);
+};
+
+/* Who this agent is. */
+struct mr_api_agent {
+    const char *node_name;
+    const char *node_id;
+    const char *address;     /* Advertised IP. */
+    const char *datacenter;
+    const char *version;     /* "0.1.0" */
+    const char *consul_version; /* "1.8.7": for clients that look. */
+    const char *revision;
+    bool is_server;
+    unsigned bootstrap_expect;
+    uint16_t server_port;
+    uint16_t dns_port;
+    const char *const *meta; /* Node metadata: key, value, key, value ... */
+    size_t n_meta;           /* Pairs. */
+};
+
+struct mr_api_options {
+    const char *const *addresses; /* IP literals to listen on. */
+    size_t n_addresses;
+    uint16_t port;                /* 0 picks one (tests). */
+    unsigned n_workers;           /* 0: by the number of processors. */
+    unsigned max_connections;     /* In all; 0: default. */
+    unsigned max_connections_per_client; /* 0: default (as Consul, 200). */
+    size_t kv_max_value_size;     /* Bytes; 0: 512 KiB. */
+    uint64_t default_query_time_ms; /* Blocking query's wait; 0: 5 min. */
+    uint64_t max_query_time_ms;     /* 0: 10 min. */
+    bool pretty_always;           /* -dev: every answer indented. */
+    bool enable_ui;
+    struct mr_api_agent agent;
+    struct mr_api_host host;
+    struct mr_kv *kv;             /* Borrowed; outlive the service. */
+    struct mr_raft *raft;
+    const struct mr_clock *clock;
+    const struct mr_random *random;
+};
+
+/* Listen and start the workers. @options is copied, with its texts. On success
+ * the caller owns *@out_api and releases it with mr_api_stop().
+ *
+ * MR_E_INUSE, MR_E_ADDRESS, MR_E_NOMEM, MR_E_IO: the detail names the address. */
+MR_MUST_CHECK enum mr_err mr_api_start(const struct mr_api_options *options,
+                                       struct mr_api **out_api,
+                                       struct mr_detail *detail);
+
+/* Refuse new requests and end the waiting ones (503), so that raft may close.
+ * Call it before mr_raft_close(), and mr_api_stop() after it. */
+void mr_api_quiesce(struct mr_api *api);
+
+/* Stop the workers and release everything. No request may be in raft's hands
+ * any more. NULL is a no-op. */
+void mr_api_stop(struct mr_api *api);
+
+/* The port in use, for tests that asked for 0. */
+uint16_t mr_api_port(const struct mr_api *api);
+
+struct mr_api_stats {
+    uint64_t requests;
+    uint64_t errors_4xx;
+    uint64_t errors_5xx;
+    uint64_t cache_hits;
+    uint64_t parked;        /* Blocking queries waiting now. */
+    uint64_t connections;   /* Open now. */
+    uint64_t refused_connections;
+};
+
+/* Counters since the start. Any thread. */
+void mr_api_stats(const struct mr_api *api, struct mr_api_stats *out_stats);
+
+/* Register this agent's own node: its row, the serfHealth check and, on a
+ * server, the service "consul". Builds the Register command into @out. */
+void mr_api_self_command(const struct mr_api_agent *agent, struct mr_buf *out);
+
+#endif /* MR_API_H */
