@@ -23,6 +23,14 @@
 
 struct mr_api; /* The service: its listeners and workers. */
 
+/* A command on its way through raft. Whoever proposes a kv command embeds this
+ * and passes &write->proposal to mr_raft_propose(); the state machine (server/)
+ * leaves the command's result here before the proposal's done is called. */
+struct mr_write {
+    struct mr_raft_proposal proposal;
+    struct mr_kv_result result;
+};
+
 /* Completes an asynchronous wish of a client; any thread, once. @text is the
  * error's sentence or NULL. */
 typedef void (*mr_api_host_cb)(void *request, enum mr_err err,
@@ -49,9 +57,9 @@ struct mr_api_host {
 struct mr_api_agent {
     const char *node_name;
     const char *node_id;
-    const char *address;     /* Advertised IP. */
+    const char *address; /* Advertised IP. */
     const char *datacenter;
-    const char *version;     /* "0.1.0" */
+    const char *version;        /* "0.1.0" */
     const char *consul_version; /* "1.8.7": for clients that look. */
     const char *revision;
     bool is_server;
@@ -65,18 +73,18 @@ struct mr_api_agent {
 struct mr_api_options {
     const char *const *addresses; /* IP literals to listen on. */
     size_t n_addresses;
-    uint16_t port;                /* 0 picks one (tests). */
-    unsigned n_workers;           /* 0: by the number of processors. */
-    unsigned max_connections;     /* In all; 0: default. */
+    uint16_t port;                       /* 0 picks one (tests). */
+    unsigned n_workers;                  /* 0: by the number of processors. */
+    unsigned max_connections;            /* In all; 0: default. */
     unsigned max_connections_per_client; /* 0: default (as Consul, 200). */
-    size_t kv_max_value_size;     /* Bytes; 0: 512 KiB. */
-    uint64_t default_query_time_ms; /* Blocking query's wait; 0: 5 min. */
-    uint64_t max_query_time_ms;     /* 0: 10 min. */
-    bool pretty_always;           /* -dev: every answer indented. */
+    size_t kv_max_value_size;            /* Bytes; 0: 512 KiB. */
+    uint64_t default_query_time_ms;      /* Blocking query's wait; 0: 5 min. */
+    uint64_t max_query_time_ms;          /* 0: 10 min. */
+    bool pretty_always;                  /* -dev: every answer indented. */
     bool enable_ui;
     struct mr_api_agent agent;
     struct mr_api_host host;
-    struct mr_kv *kv;             /* Borrowed; outlive the service. */
+    struct mr_kv *kv; /* Borrowed; outlive the service. */
     struct mr_raft *raft;
     const struct mr_clock *clock;
     const struct mr_random *random;
@@ -106,8 +114,8 @@ struct mr_api_stats {
     uint64_t errors_4xx;
     uint64_t errors_5xx;
     uint64_t cache_hits;
-    uint64_t parked;        /* Blocking queries waiting now. */
-    uint64_t connections;   /* Open now. */
+    uint64_t parked;      /* Blocking queries waiting now. */
+    uint64_t connections; /* Open now. */
     uint64_t refused_connections;
 };
 

@@ -14,8 +14,8 @@
 #include "base/buf.h"
 
 struct mr_json {
-    struct mr_buf *out;  /* Borrowed; its sticky failure is the writer's. */
-    bool need_comma;     /* The next value is not the first of its level. */
+    struct mr_buf *out; /* Borrowed; its sticky failure is the writer's. */
+    bool need_comma;    /* The next value is not the first of its level. */
 };
 
 /* Write to the end of @out, which must outlive the writer. */

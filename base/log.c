@@ -126,8 +126,8 @@ void mr_log(enum mr_log_level level, const char *module, const char *fmt, ...)
         return;
     }
     len = format_time(line, sizeof line);
-    n = snprintf(line + len, sizeof line - len, " [%s] %s: ",
-                 level_names[level], module);
+    n = snprintf(line + len, sizeof line - len,
+                 " [%s] %s: ", level_names[level], module);
     len += (size_t)n;
     va_start(ap, fmt);
     n = vsnprintf(line + len, sizeof line - len - 1, fmt, ap);

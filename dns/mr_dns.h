@@ -25,19 +25,19 @@ struct mr_dns; /* The service: its sockets and threads. */
 struct mr_dns_options {
     const char *const *addresses; /* IP literals to listen on. */
     size_t n_addresses;
-    uint16_t port;                /* UDP and TCP. 0 picks one (tests). */
-    unsigned n_workers;           /* UDP threads; 0: one per processor. */
-    const char *domain;           /* "micro": without dots at the ends. */
+    uint16_t port;                  /* UDP and TCP. 0 picks one (tests). */
+    unsigned n_workers;             /* UDP threads; 0: one per processor. */
+    const char *domain;             /* "micro": without dots at the ends. */
     const char *const *alt_domains; /* Answered as well; "consul". */
     size_t n_alt_domains;
-    const char *datacenter;       /* "dc1". */
-    const char *node_name;        /* This server's node: answers NS and SOA. */
-    bool only_passing;            /* Leave out instances that warn. */
+    const char *datacenter; /* "dc1". */
+    const char *node_name;  /* This server's node: answers NS and SOA. */
+    bool only_passing;      /* Leave out instances that warn. */
     uint32_t node_ttl_s;
     uint32_t service_ttl_s;
-    unsigned udp_answer_limit;    /* Answers without EDNS; 3. */
-    unsigned a_record_limit;      /* 0: none. */
-    bool enable_truncate;         /* Set TC when UDP dropped answers. */
+    unsigned udp_answer_limit; /* Answers without EDNS; 3. */
+    unsigned a_record_limit;   /* 0: none. */
+    bool enable_truncate;      /* Set TC when UDP dropped answers. */
     bool disable_compression;
     unsigned tcp_max_connections; /* 0: default. */
     struct mr_kv *kv;             /* Borrowed; outlives the service. */
@@ -69,8 +69,8 @@ struct mr_dns_stats {
     uint64_t udp_queries;
     uint64_t tcp_queries;
     uint64_t cache_hits;
-    uint64_t malformed;   /* Dropped or answered FORMERR. */
-    uint64_t refused;     /* Questions outside our zones. */
+    uint64_t malformed; /* Dropped or answered FORMERR. */
+    uint64_t refused;   /* Questions outside our zones. */
     uint64_t nxdomain;
     uint64_t servfail;
     uint64_t tcp_connections; /* Open now. */

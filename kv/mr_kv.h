@@ -37,7 +37,8 @@ struct mr_kv_options {
      * under this very boot, what it holds cannot be trusted (it is written
      * without sync) and it starts empty. "" trusts only a clean close. */
     const char *boot_id;
-    uint64_t map_size; /* Upper bound of the store's size in bytes; 0: default. */
+    uint64_t
+        map_size; /* Upper bound of the store's size in bytes; 0: default. */
 };
 
 /* Open the store in @options->dir.
@@ -65,7 +66,7 @@ struct mr_kv_result {
     enum mr_kv_verdict {
         MR_KV_DONE,     /* It holds now, whether or not it changed anything. */
         MR_KV_MISMATCH, /* A compare-and-set did not match. */
-        MR_KV_REFUSED   /* Against a rule; text says which, in Consul's words. */
+        MR_KV_REFUSED /* Against a rule; text says which, in Consul's words. */
     } verdict;
     bool changed;      /* Whether the command got a revision of its own. */
     uint64_t revision; /* The store's revision after the command. */
@@ -240,11 +241,9 @@ typedef bool (*mr_kv_instance_cb)(void *arg,
 
 /* Every instance of the service @name. Valid until the view ends, all but
  * the struct itself. Each node and its node checks are decoded once. */
-MR_MUST_CHECK enum mr_err mr_kv_service_instances(struct mr_kv_view *view,
-                                                  const char *name,
-                                                  mr_kv_instance_cb cb,
-                                                  void *arg,
-                                                  uint64_t *out_index);
+MR_MUST_CHECK enum mr_err
+mr_kv_service_instances(struct mr_kv_view *view, const char *name,
+                        mr_kv_instance_cb cb, void *arg, uint64_t *out_index);
 
 /* Whether a service of this name has an instance: for DNS, which looks for the
  * longest registered name. */
@@ -273,9 +272,8 @@ MR_MUST_CHECK enum mr_err mr_kv_check_get(struct mr_kv_view *view,
 
 /* The checks of one node (its own and its services'), by check ID. */
 MR_MUST_CHECK enum mr_err mr_kv_node_checks(struct mr_kv_view *view,
-                                            const char *node,
-                                            mr_kv_check_cb cb, void *arg,
-                                            uint64_t *out_index);
+                                            const char *node, mr_kv_check_cb cb,
+                                            void *arg, uint64_t *out_index);
 
 /* The checks of the instances of the service @name (not of their nodes). */
 MR_MUST_CHECK enum mr_err mr_kv_service_checks(struct mr_kv_view *view,
@@ -305,13 +303,13 @@ struct mr_kv_stats {
     uint64_t applied_index;
     uint64_t keys;
     uint64_t nodes;
-    uint64_t services;      /* Distinct names. */
+    uint64_t services; /* Distinct names. */
     uint64_t instances;
     uint64_t checks;
-    uint64_t bytes_used;    /* Pages in use times page size. */
-    uint64_t batches;       /* Transactions committed since open. */
-    uint64_t commands;      /* Commands applied since open. */
-    uint64_t waiters;       /* Parked readers now. */
+    uint64_t bytes_used; /* Pages in use times page size. */
+    uint64_t batches;    /* Transactions committed since open. */
+    uint64_t commands;   /* Commands applied since open. */
+    uint64_t waiters;    /* Parked readers now. */
 };
 
 /* Counters as of the last committed batch. Any thread. */

@@ -41,7 +41,8 @@ enum mr_kv_topic_kind {
 
 struct mr_kv_topic {
     enum mr_kv_topic_kind kind;
-    struct mr_slice name; /* Borrowed for the call; matched as the queries do. */
+    struct mr_slice
+        name; /* Borrowed for the call; matched as the queries do. */
 };
 
 struct mr_kv_waiter;

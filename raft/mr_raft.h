@@ -49,11 +49,9 @@ struct mr_raft_fsm {
     /* Write the machine's current state through @write. Called on the snapshot
      * thread. *@out_index and *@out_term are the entry it stands at, known
      * before the first byte is written. */
-    enum mr_err (*write_snapshot)(void *arg,
-                                  enum mr_err (*write)(void *ctx,
-                                                       struct mr_slice bytes),
-                                  void *ctx, uint64_t *out_index,
-                                  uint64_t *out_term);
+    enum mr_err (*write_snapshot)(
+        void *arg, enum mr_err (*write)(void *ctx, struct mr_slice bytes),
+        void *ctx, uint64_t *out_index, uint64_t *out_term);
     /* Replace the state by the snapshot that @read supplies (0 bytes: end). */
     enum mr_err (*read_snapshot)(void *arg,
                                  enum mr_err (*read)(void *ctx, void *out,
@@ -63,21 +61,22 @@ struct mr_raft_fsm {
 };
 
 struct mr_raft_options {
-    const char *dir;        /* Log, snapshots, identity; created if missing. */
-    const char *node_id;    /* UUID of this server: its identity. */
+    const char *dir;     /* Log, snapshots, identity; created if missing. */
+    const char *node_id; /* UUID of this server: its identity. */
     const char *node_name;
     const char *datacenter; /* Servers of another one are refused. */
     const char *bind_host;  /* IP literal to listen on. */
     uint16_t bind_port;
     const char *advertise_host; /* IP literal that the others use. */
     uint16_t advertise_port;
-    unsigned bootstrap_expect; /* Servers to wait for; 1: alone; 0: only join. */
-    const char *const *join;   /* host[:port], resolved late and again. */
+    unsigned
+        bootstrap_expect;    /* Servers to wait for; 1: alone; 0: only join. */
+    const char *const *join; /* host[:port], resolved late and again. */
     size_t n_join;
     uint64_t join_interval_ms;
-    bool join_must_succeed;    /* -join: on_fatal when the first try fails. */
-    uint64_t snapshot_bytes;   /* Log size that starts a snapshot; 0: default. */
-    size_t max_queue;          /* Proposals that may wait; 0: default. */
+    bool join_must_succeed;  /* -join: on_fatal when the first try fails. */
+    uint64_t snapshot_bytes; /* Log size that starts a snapshot; 0: default. */
+    size_t max_queue;        /* Proposals that may wait; 0: default. */
     const struct mr_clock *clock;
     const struct mr_random *random;
     struct mr_raft_fsm fsm;
@@ -125,9 +124,9 @@ typedef void (*mr_raft_done_cb)(struct mr_raft_proposal *proposal,
  * MR_E_UNKNOWN:  it may or may not be committed, now or later.
  * MR_E_CLOSED:   this server is shutting down; as MR_E_UNKNOWN. */
 struct mr_raft_proposal {
-    struct mr_slice cmd;   /* Set by the caller; at most MR_RAFT_COMMAND_MAX. */
-    mr_raft_done_cb done;  /* Set by the caller. */
-    struct mr_list link;   /* The rest is raft's. */
+    struct mr_slice cmd;  /* Set by the caller; at most MR_RAFT_COMMAND_MAX. */
+    mr_raft_done_cb done; /* Set by the caller. */
+    struct mr_list link;  /* The rest is raft's. */
     uint64_t seq;
     uint64_t deadline_ms;
     uint64_t term;
@@ -185,11 +184,11 @@ struct mr_raft_status {
     bool has_leader;
     bool is_leader;
     bool is_voter;
-    bool ever_had_leader;   /* Since the start of the process. */
-    uint64_t id;            /* Ours, derived from node_id. */
+    bool ever_had_leader; /* Since the start of the process. */
+    uint64_t id;          /* Ours, derived from node_id. */
     uint64_t leader_id;
     char leader_address[MR_HOST_MAX + 8]; /* host:port, "" when unknown. */
-    const char *role;       /* "Leader", "Follower", "Candidate": static. */
+    const char *role; /* "Leader", "Follower", "Candidate": static. */
     uint64_t term;
     uint64_t last_log_index;
     uint64_t commit_index;
@@ -259,9 +258,9 @@ uint64_t mr_raft_id(const char *node_id);
 struct mr_raft_stats {
     uint64_t proposals;
     uint64_t forwarded;
-    uint64_t entries;        /* Log entries written here. */
-    uint64_t log_syncs;      /* Synchronous log commits. */
-    uint64_t elections;      /* Times this server became candidate. */
+    uint64_t entries;   /* Log entries written here. */
+    uint64_t log_syncs; /* Synchronous log commits. */
+    uint64_t elections; /* Times this server became candidate. */
     uint64_t leader_changes;
     uint64_t snapshots_taken;
     uint64_t snapshots_sent;
@@ -271,7 +270,7 @@ struct mr_raft_stats {
     uint64_t frames_out;
     uint64_t bytes_in;
     uint64_t bytes_out;
-    uint64_t refused_peers;  /* Handshakes refused. */
+    uint64_t refused_peers; /* Handshakes refused. */
     uint64_t queue_len;
 };
 
