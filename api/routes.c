@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The route table: one row a method of a path. Permissions will be a column
+ * here when they come.
+ */
+#include "api/routes.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/handlers.h"
+#include "base/mem.h"
+
+/* clang-format off */
+
+/* Reads with modes and index; flags say which of Consul's headers they send. */
+#define READ(path, flags, prepare, read)                                       \
+    {"GET", path, API_READ, flags, prepare, read, NULL, 0, 0, NULL}
+/* Reads of the local state. */
+#define LOCAL(path, flags, prepare, read)                                      \
+    {"GET", path, API_LOCAL, flags, prepare, read, NULL, 0, 0, NULL}
+/* Reads that need no state. */
+#define PLAIN(path, flags, prepare, read)                                      \
+    {"GET", path, API_PLAIN, flags, prepare, read, NULL, 0, 0, NULL}
+#define WRITE(method, path, write)                                             \
+    {method, path, API_WRITE, 0, NULL, NULL, write, 0, 0, NULL}
+/* An endpoint that is not there, or off: its truthful answer. */
+#define REFUSE(method, path, flags, status, text)                              \
+    {method, path, API_PLAIN, flags, NULL, NULL, NULL, 0, status, text}
+
+#define NO_ACL(method, path)                                                   \
+    REFUSE(method, path, 0, 401, "ACL support disabled")
+#define NO_CONNECT(method, path, flags)                                        \
+    REFUSE(method, path, flags, 500,                                           \
+           "Connect must be enabled in order to use this endpoint")
+#define MISSING(method, path)                                                  \
+    REFUSE(method, path, 0, 501, "This endpoint is not implemented")
+
+#define CATALOG (API_CONSISTENCY | API_META_ON_FAIL)
+
+static const struct api_route routes[] = {
+    PLAIN("/", 0, NULL, api_root),
+
+    NO_ACL("PUT", "/v1/acl/bootstrap"),
+    NO_ACL("POST", "/v1/acl/login"),
+    NO_ACL("POST", "/v1/acl/logout"),
+    NO_ACL("GET", "/v1/acl/replication"),
+    NO_ACL("GET", "/v1/acl/policies"),
+    NO_ACL("PUT", "/v1/acl/policy"),
+    NO_ACL("GET", "/v1/acl/policy/"),
+    NO_ACL("PUT", "/v1/acl/policy/"),
+    NO_ACL("DELETE", "/v1/acl/policy/"),
+    NO_ACL("GET", "/v1/acl/policy/name/"),
+    NO_ACL("GET", "/v1/acl/roles"),
+    NO_ACL("PUT", "/v1/acl/role"),
+    NO_ACL("GET", "/v1/acl/role/"),
+    NO_ACL("PUT", "/v1/acl/role/"),
+    NO_ACL("DELETE", "/v1/acl/role/"),
+    NO_ACL("GET", "/v1/acl/role/name/"),
+    NO_ACL("GET", "/v1/acl/binding-rules"),
+    NO_ACL("PUT", "/v1/acl/binding-rule"),
+    NO_ACL("GET", "/v1/acl/binding-rule/"),
+    NO_ACL("PUT", "/v1/acl/binding-rule/"),
+    NO_ACL("DELETE", "/v1/acl/binding-rule/"),
+    NO_ACL("GET", "/v1/acl/auth-methods"),
+    NO_ACL("PUT", "/v1/acl/auth-method"),
+    NO_ACL("GET", "/v1/acl/auth-method/"),
+    NO_ACL("PUT", "/v1/acl/auth-method/"),
+    NO_ACL("DELETE", "/v1/acl/auth-method/"),
+    NO_ACL("POST", "/v1/acl/rules/translate"),
+    NO_ACL("GET", "/v1/acl/rules/translate/"),
+    NO_ACL("GET", "/v1/acl/tokens"),
+    NO_ACL("PUT", "/v1/acl/token"),
+    NO_ACL("GET", "/v1/acl/token/self"),
+    NO_ACL("GET", "/v1/acl/token/"),
+    NO_ACL("PUT", "/v1/acl/token/"),
+    NO_ACL("DELETE", "/v1/acl/token/"),
+    NO_ACL("PUT", "/v1/acl/create"),
+    NO_ACL("PUT", "/v1/acl/update"),
+    NO_ACL("PUT", "/v1/acl/destroy/"),
+    NO_ACL("GET", "/v1/acl/info/"),
+    NO_ACL("PUT", "/v1/acl/clone/"),
+    NO_ACL("GET", "/v1/acl/list"),
+
+    NO_ACL("PUT", "/v1/agent/token/"),
+    MISSING("GET", "/v1/agent/self"),
+    MISSING("GET", "/v1/agent/host"),
+    MISSING("PUT", "/v1/agent/maintenance"),
+    MISSING("PUT", "/v1/agent/reload"),
+    MISSING("GET", "/v1/agent/monitor"),
+    PLAIN("/v1/agent/metrics", 0, NULL, api_metrics),
+    MISSING("GET", "/v1/agent/services"),
+    MISSING("GET", "/v1/agent/service/"),
+    MISSING("GET", "/v1/agent/checks"),
+    MISSING("GET", "/v1/agent/members"),
+    MISSING("PUT", "/v1/agent/join/"),
+    MISSING("PUT", "/v1/agent/leave"),
+    MISSING("PUT", "/v1/agent/force-leave/"),
+    MISSING("GET", "/v1/agent/health/service/id/"),
+    MISSING("GET", "/v1/agent/health/service/name/"),
+    MISSING("PUT", "/v1/agent/check/register"),
+    MISSING("PUT", "/v1/agent/check/deregister/"),
+    MISSING("PUT", "/v1/agent/check/pass/"),
+    MISSING("PUT", "/v1/agent/check/warn/"),
+    MISSING("PUT", "/v1/agent/check/fail/"),
+    MISSING("PUT", "/v1/agent/check/update/"),
+    NO_CONNECT("POST", "/v1/agent/connect/authorize", 0),
+    NO_CONNECT("GET", "/v1/agent/connect/ca/roots", 0),
+    NO_CONNECT("GET", "/v1/agent/connect/ca/leaf/", 0),
+    MISSING("PUT", "/v1/agent/service/register"),
+    MISSING("PUT", "/v1/agent/service/deregister/"),
+    MISSING("PUT", "/v1/agent/service/maintenance/"),
+
+    MISSING("PUT", "/v1/catalog/register"),
+    MISSING("PUT", "/v1/catalog/deregister"),
+    MISSING("GET", "/v1/catalog/connect/"),
+    MISSING("GET", "/v1/catalog/datacenters"),
+    MISSING("GET", "/v1/catalog/nodes"),
+    MISSING("GET", "/v1/catalog/services"),
+    MISSING("GET", "/v1/catalog/service/"),
+    MISSING("GET", "/v1/catalog/node/"),
+    MISSING("GET", "/v1/catalog/node-services/"),
+    MISSING("GET", "/v1/catalog/gateway-services/"),
+
+    MISSING("PUT", "/v1/config"),
+    MISSING("GET", "/v1/config/"),
+    MISSING("DELETE", "/v1/config/"),
+
+    NO_CONNECT("GET", "/v1/connect/ca/configuration", 0),
+    NO_CONNECT("PUT", "/v1/connect/ca/configuration", 0),
+    NO_CONNECT("GET", "/v1/connect/ca/roots", API_META_ON_FAIL),
+    NO_CONNECT("GET", "/v1/connect/intentions", 0),
+    NO_CONNECT("POST", "/v1/connect/intentions", 0),
+    NO_CONNECT("GET", "/v1/connect/intentions/match", 0),
+    NO_CONNECT("GET", "/v1/connect/intentions/check", 0),
+    NO_CONNECT("GET", "/v1/connect/intentions/", 0),
+    NO_CONNECT("PUT", "/v1/connect/intentions/", 0),
+    NO_CONNECT("DELETE", "/v1/connect/intentions/", 0),
+
+    MISSING("GET", "/v1/coordinate/datacenters"),
+    MISSING("GET", "/v1/coordinate/nodes"),
+    MISSING("GET", "/v1/coordinate/node/"),
+    MISSING("PUT", "/v1/coordinate/update"),
+
+    NO_CONNECT("GET", "/v1/discovery-chain/", API_META_ON_FAIL),
+    NO_CONNECT("POST", "/v1/discovery-chain/", API_META_ON_FAIL),
+
+    MISSING("PUT", "/v1/event/fire/"),
+    MISSING("GET", "/v1/event/list"),
+
+    MISSING("GET", "/v1/health/node/"),
+    MISSING("GET", "/v1/health/checks/"),
+    MISSING("GET", "/v1/health/state/"),
+    MISSING("GET", "/v1/health/service/"),
+    MISSING("GET", "/v1/health/connect/"),
+    MISSING("GET", "/v1/health/ingress/"),
+
+    MISSING("GET", "/v1/internal/ui/nodes"),
+    MISSING("GET", "/v1/internal/ui/node/"),
+    MISSING("GET", "/v1/internal/ui/services"),
+    NO_ACL("POST", "/v1/internal/acl/authorize"),
+
+    READ("/v1/kv/", API_CACHE, api_kv_get_prepare, api_kv_get),
+    WRITE("PUT", "/v1/kv/", api_kv_put),
+    WRITE("DELETE", "/v1/kv/", api_kv_delete),
+
+    PLAIN("/v1/operator/raft/configuration", 0, NULL, api_raft_configuration),
+    WRITE("DELETE", "/v1/operator/raft/peer", api_raft_peer_delete),
+    MISSING("GET", "/v1/operator/keyring"),
+    MISSING("POST", "/v1/operator/keyring"),
+    MISSING("PUT", "/v1/operator/keyring"),
+    MISSING("DELETE", "/v1/operator/keyring"),
+    MISSING("GET", "/v1/operator/autopilot/configuration"),
+    MISSING("PUT", "/v1/operator/autopilot/configuration"),
+    MISSING("GET", "/v1/operator/autopilot/health"),
+    PLAIN("/v1/operator/digest", 0, NULL, api_digest),
+
+    MISSING("GET", "/v1/query"),
+    MISSING("POST", "/v1/query"),
+    MISSING("GET", "/v1/query/"),
+    MISSING("PUT", "/v1/query/"),
+    MISSING("DELETE", "/v1/query/"),
+
+    MISSING("PUT", "/v1/session/create"),
+    MISSING("PUT", "/v1/session/destroy/"),
+    MISSING("PUT", "/v1/session/renew/"),
+    MISSING("GET", "/v1/session/info/"),
+    MISSING("GET", "/v1/session/node/"),
+    MISSING("GET", "/v1/session/list"),
+
+    PLAIN("/v1/status/leader", 0, NULL, api_status_leader),
+    PLAIN("/v1/status/peers", 0, NULL, api_status_peers),
+
+    MISSING("GET", "/v1/snapshot"),
+    MISSING("PUT", "/v1/snapshot"),
+    MISSING("PUT", "/v1/txn"),
+};
+
+/* clang-format on */
+
+/* ------------------------------------------------------------- lookup */
+
+/* An open-addressing index over the table, built once; a power of two, at
+ * least twice the number of paths. */
+#define SLOTS 512
+
+/* No path in the table is longer; what follows in a request is its argument. */
+#define PATH_MAX_LEN 48
+
+struct slot {
+    uint16_t first; /* Index of the path's first row plus one; 0: empty. */
+    uint16_t n_rows;
+};
+
+static struct slot slots[SLOTS];
+static pthread_once_t slots_once = PTHREAD_ONCE_INIT;
+
+/* FNV-1a, so that every prefix of a path is hashed in one pass. */
+#define FNV_START 2166136261u
+#define FNV_STEP(hash, c) (((hash) ^ (uint8_t)(c)) * 16777619u)
+
+static struct slot *find_slot(const char *path, size_t len, uint32_t hash)
+{
+    for (size_t i = hash % SLOTS;; i = (i + 1) % SLOTS) {
+        struct slot *s = &slots[i];
+
+        if (s->first == 0) {
+            return s;
+        }
+        const char *known = routes[s->first - 1].path;
+
+        if (strncmp(known, path, len) == 0 && known[len] == '\0') {
+            return s;
+        }
+    }
+}
+
+static void build_slots(void)
+{
+    for (size_t i = 0; i < MR_ARRAY_LEN(routes); i++) {
+        uint32_t hash = FNV_START;
+        size_t len = strlen(routes[i].path);
+
+        for (size_t at = 0; at < len; at++) {
+            hash = FNV_STEP(hash, routes[i].path[at]);
+        }
+        struct slot *s = find_slot(routes[i].path, len, hash);
+
+        if (s->first == 0) {
+            s->first = (uint16_t)(i + 1);
+        }
+        mr_assert(len < PATH_MAX_LEN);
+        mr_assert(s->first - 1u + s->n_rows == i); /* Rows stand together. */
+        s->n_rows++;
+    }
+}
+
+/* Whether @path, whose hash is @hash, is a prefix row without its slash. */
+static bool slash_makes_prefix(const char *path, size_t len, uint32_t hash)
+{
+    char with_slash[PATH_MAX_LEN + 1];
+
+    if (len >= PATH_MAX_LEN) {
+        return false;
+    }
+    memcpy(with_slash, path, len);
+    with_slash[len] = '/';
+    return find_slot(with_slash, len + 1, FNV_STEP(hash, '/'))->first != 0;
+}
+
+static struct api_match match_of(const struct slot *s, size_t prefix_len)
+{
+    struct api_match m = {&routes[s->first - 1], s->n_rows, prefix_len, false};
+
+    return m;
+}
+
+struct api_match api_route_find(const char *path, size_t len)
+{
+    struct api_match best = {NULL, 0, 0, false};
+    uint32_t hash = FNV_START;
+    size_t at = 0;
+
+    pthread_once(&slots_once, build_slots);
+    for (; at < len && at < PATH_MAX_LEN; at++) {
+        hash = FNV_STEP(hash, path[at]);
+        if (path[at] == '/' && at > 0) {
+            const struct slot *s = find_slot(path, at + 1, hash);
+
+            best = s->first != 0 ? match_of(s, at + 1) : best;
+        }
+    }
+    if (at < len || best.prefix_len == len) {
+        return best;
+    }
+    const struct slot *s = find_slot(path, len, hash);
+
+    if (s->first != 0) {
+        return match_of(s, len);
+    }
+    best.add_slash = slash_makes_prefix(path, len, hash);
+    return best;
+}
+
+const struct api_route *api_route_method(const struct api_match *match,
+                                         const char *method)
+{
+    for (size_t i = 0; i < match->n_rows; i++) {
+        if (strcmp(match->rows[i].method, method) == 0) {
+            return &match->rows[i];
+        }
+    }
+    return NULL;
+}
+
+void api_route_allow(const struct api_match *match, char *out, size_t cap)
+{
+    size_t len = (size_t)snprintf(out, cap, "OPTIONS");
+
+    for (size_t i = 0; i < match->n_rows && len < cap; i++) {
+        len += (size_t)snprintf(out + len, cap - len, ",%s",
+                                match->rows[i].method);
+    }
+}
