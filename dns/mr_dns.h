@@ -22,6 +22,12 @@
 
 struct mr_dns; /* The service: its sockets and threads. */
 
+/* The TTL of services by name: "web", all that begin alike ("db*"), or "*". */
+struct mr_dns_service_ttl {
+    const char *name;
+    uint32_t ttl_s;
+};
+
 struct mr_dns_options {
     const char *const *addresses; /* IP literals to listen on. */
     size_t n_addresses;
@@ -35,10 +41,19 @@ struct mr_dns_options {
     bool only_passing;      /* Leave out instances that warn. */
     uint32_t node_ttl_s;
     uint32_t service_ttl_s;
+    /* Overrides of service_ttl_s: the exact name, else the longest prefix. */
+    const struct mr_dns_service_ttl *service_ttls;
+    size_t n_service_ttls;
+    /* SOA record; 0 is the default: 3600, 600, 86400 and 0 seconds. */
+    uint32_t soa_refresh_s;
+    uint32_t soa_retry_s;
+    uint32_t soa_expire_s;
+    uint32_t soa_min_ttl_s;
     unsigned udp_answer_limit; /* Answers without EDNS; 3. */
     unsigned a_record_limit;   /* 0: none. */
     bool enable_truncate;      /* Set TC when UDP dropped answers. */
     bool disable_compression;
+    bool omit_node_meta_txt; /* No metadata in the additional section. */
     unsigned tcp_max_connections; /* 0: default. */
     struct mr_kv *kv;             /* Borrowed; outlives the service. */
     const struct mr_clock *clock;
@@ -54,6 +69,7 @@ struct mr_dns_options {
  *
  * MR_E_INUSE:   another program holds the port (the detail names it).
  * MR_E_ADDRESS: an address is not an IP literal of this machine.
+ * MR_E_INVALID: a domain is not a DNS name.
  * MR_E_NOMEM, MR_E_IO. */
 MR_MUST_CHECK enum mr_err mr_dns_start(const struct mr_dns_options *options,
                                        struct mr_dns **out_dns,
