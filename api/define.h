@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Definitions that an agent is given (services and checks, by its HTTP API or
+ * its configuration): decoding, Consul's validation in Consul's order, and
+ * what the catalog is to hold for them.
+ */
+#ifndef API_DEFINE_H
+#define API_DEFINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "api/decode.h"
+#include "base/err.h"
+#include "base/slice.h"
+#include "kv/mr_kv.h"
+
+#define DEFINE_NAME_MAX 255 /* Bytes of a name or an ID. */
+
+/* The sentence with which an agent refuses to run scripts for others. */
+extern const char define_no_scripts[];
+
+/* What a body asks for. Points into the decode it came from. */
+struct define_service {
+    Mr__Service service;
+    Mr__Check **checks;
+    size_t n_checks;
+    bool has_scripts; /* One of the checks runs a command. */
+};
+
+/* Decode and validate the body of agent/service/register.
+ *
+ * MR_E_INVALID: d->error is Consul's answer, status 400.
+ * MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err define_service(struct decode *d, struct mr_slice body,
+                                         struct define_service *out);
+
+/* As define_service(), for agent/check/register. */
+MR_MUST_CHECK enum mr_err define_check(struct decode *d, struct mr_slice body,
+                                       Mr__Check *out_check,
+                                       bool *out_is_script);
+
+/* Whether @status is one that an agent's check may have. */
+bool define_status_valid(const char *status);
+
+/* An output as an agent keeps it: at most 4096 bytes and a remark when it was
+ * longer. Borrowed from @d or @output; NULL without memory. */
+const char *define_output(struct decode *d, const char *output);
+
+/* Decode and validate the body of agent/check/update. Errors as above. */
+MR_MUST_CHECK enum mr_err define_update(struct decode *d, struct mr_slice body,
+                                        Mr__CheckUpdate *out_update);
+
+/* Put Consul's "Request decode failed: " before d->error. */
+enum mr_err define_decode_failed(struct decode *d);
+
+#endif /* API_DEFINE_H */
