@@ -71,7 +71,7 @@ LIBRARIES := raft:libraft-dev libuv:libuv1-dev lmdb:liblmdb-dev \
 PKGS := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$(l))))
 
 # These goals compile nothing themselves (test installs what is missing first).
-NO_LIBS := test test-all clean help deps fmt fmt-check lint-shell
+NO_LIBS := test clean help deps fmt fmt-check lint-shell
 GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out $(NO_LIBS),$(GOALS)),)
 MISSING := $(foreach l,$(LIBRARIES),$(if $(shell pkg-config --exists \
@@ -245,8 +245,10 @@ test:
 	$(Q)scripts/deps.sh --quiet
 	+$(Q)$(MAKE) test-all
 
-test-all:
-	+$(Q)MAKE="$(MAKE)" BUILD=$(BUILD) VARIANT=$(VARIANT) SEED=$(SEED) SEEDS=$(SEEDS) $(PYTHON) scripts/test-all
+test-all: all tests-build
+	$(Q)MICROREG=$(abspath $(OUT)/microreg) $(PYTHON) scripts/test-all \
+		--out $(OUT)/results --seeds $(SEED):$(SEEDS) $(if $(T),--select $(T)) \
+		$(call narrow,$(UNIT_BIN) $(REPLAY_BIN) $(SIM_BIN))
 
 .PHONY: asan ubsan tsan clang
 ## asan|ubsan|tsan   unit under a sanitizer

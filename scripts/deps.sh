@@ -19,7 +19,7 @@ TEST=(libcmocka-dev python3 python3-pytest python3-dnspython python3-consul
 	python3-requests bind9-dnsutils curl iproute2 procps)
 LINT=(clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev libfuzzer-14-dev
 	universal-ctags shellcheck)
-BENCH=(wrk dnsperf)
+BENCH=(wrk dnsperf nghttp2-client)
 
 # The version of libraft that raft/ is written for; the Makefile checks it too.
 RAFT_SERIES=0.22
