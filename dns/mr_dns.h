@@ -53,7 +53,7 @@ struct mr_dns_options {
     unsigned a_record_limit;   /* 0: none. */
     bool enable_truncate;      /* Set TC when UDP dropped answers. */
     bool disable_compression;
-    bool omit_node_meta_txt; /* No metadata in the additional section. */
+    bool omit_node_meta_txt;      /* No metadata in the additional section. */
     unsigned tcp_max_connections; /* 0: default. */
     struct mr_kv *kv;             /* Borrowed; outlives the service. */
     const struct mr_clock *clock;
