@@ -6,7 +6,9 @@ the standard ports on each address. Nothing here sleeps to let something happen:
 eventually() polls a condition until a deadline.
 """
 
+import base64
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -23,6 +25,16 @@ HTTP_PORT = 8500
 DNS_PORT = 8600
 RPC_PORT = 8300
 POLL_S = 0.02
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """In a child: be killed when the process that started it ends, so that an
+    interrupted run leaves no server behind."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def binary():
@@ -136,7 +148,8 @@ class Server:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True)
+                stderr=log, start_new_session=True,
+                preexec_fn=die_with_parent)
         return self
 
     def send(self, number):
@@ -197,7 +210,7 @@ class Server:
 
     def kv_put(self, key, value, timeout=10.0):
         answer = self.put(f"/v1/kv/{key}", value, timeout)
-        assert answer.body == b"true", repr(answer)
+        assert answer.body.strip() == b"true", repr(answer)
 
     def kv_get(self, key, query="", timeout=10.0):
         """The value as bytes, or None."""
@@ -362,7 +375,6 @@ class Writer(threading.Thread):
         answer = server.request("GET", f"/v1/kv/{self.name_}/?recurse&consistent",
                                 timeout=30)
         assert answer.status == 200, repr(answer)
-        import base64
         found = {e["Key"]: base64.b64decode(e["Value"] or "").decode()
                  for e in answer.json}
         lost = {k for k, v in self.acked.items() if found.get(k) != v}

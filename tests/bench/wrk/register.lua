@@ -1,15 +1,13 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- PUT /v1/catalog/register: BENCH_SERVICES services with BENCH_INSTANCES each,
--- spread over as many nodes as there are services. With BENCH_LIMIT it stops
--- after so many; a later pass over the same instances changes their ports.
+-- spread over as many nodes as there are services, from number BENCH_FIRST on.
+-- A later pass over the same instances changes their ports.
 
 dofile(os.getenv("BENCH_LUA") .. "/report.lua")
 local services = tonumber(os.getenv("BENCH_SERVICES"))
 local instances = tonumber(os.getenv("BENCH_INSTANCES"))
-local limit = tonumber(os.getenv("BENCH_LIMIT") or "0")
 local base_port = tonumber(os.getenv("BENCH_PORT") or "1000")
-local sent = 0
-local answered = 0
+local sent = tonumber(os.getenv("BENCH_FIRST") or "0")
 
 local body = '{"Node":"node-%d","Address":"10.0.%d.%d","Service":{"ID":"svc-%d-%d",'
    .. '"Service":"svc-%d","Tags":["v1","zone-%d"],"Port":%d,"Meta":{"version":"1.0"}}}'
@@ -24,13 +22,4 @@ function request()
    return wrk.format("PUT", "/v1/catalog/register", nil, string.format(
       body, node, math.floor(node / 250), node % 250, service, instance, service,
       instance % 3, port))
-end
-
-if limit > 0 then
-   function response(_, _, _)
-      answered = answered + 1
-      if answered >= limit then
-         wrk.thread:stop()
-      end
-   end
 end
