@@ -44,4 +44,155 @@ enum mr_err api_digest(struct api_request *req, struct mr_kv_view *view,
 enum mr_err api_metrics(struct api_request *req, struct mr_kv_view *view,
                         struct mr_buf *out);
 
+/* ---- catalog_routes.c: /v1/catalog */
+
+/* GET /v1/catalog/datacenters */
+enum mr_err api_catalog_datacenters(struct api_request *req,
+                                    struct mr_kv_view *view,
+                                    struct mr_buf *out);
+/* Compiles ?filter=. */
+bool api_catalog_nodes_prepare(struct api_request *req);
+/* GET /v1/catalog/nodes */
+enum mr_err api_catalog_nodes(struct api_request *req, struct mr_kv_view *view,
+                              struct mr_buf *out);
+/* GET /v1/catalog/services */
+enum mr_err api_catalog_services(struct api_request *req,
+                                 struct mr_kv_view *view, struct mr_buf *out);
+/* Refuses an empty name; compiles ?filter=. */
+bool api_catalog_service_prepare(struct api_request *req);
+/* GET /v1/catalog/service/NAME */
+enum mr_err api_catalog_service(struct api_request *req,
+                                struct mr_kv_view *view, struct mr_buf *out);
+/* Refuses an empty name. */
+bool api_catalog_connect_prepare(struct api_request *req);
+/* GET /v1/catalog/connect/NAME: none. */
+enum mr_err api_catalog_connect(struct api_request *req,
+                                struct mr_kv_view *view, struct mr_buf *out);
+/* GET /v1/catalog/gateway-services/NAME: null. */
+enum mr_err api_catalog_gateway_services(struct api_request *req,
+                                         struct mr_kv_view *view,
+                                         struct mr_buf *out);
+/* Refuses an empty name; compiles ?filter=. */
+bool api_catalog_node_prepare(struct api_request *req);
+/* GET /v1/catalog/node/NAME */
+enum mr_err api_catalog_node(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
+/* GET /v1/catalog/node-services/NAME */
+enum mr_err api_catalog_node_services(struct api_request *req,
+                                      struct mr_kv_view *view,
+                                      struct mr_buf *out);
+/* PUT /v1/catalog/register */
+void api_catalog_register(struct api_request *req);
+/* PUT /v1/catalog/deregister */
+void api_catalog_deregister(struct api_request *req);
+
+/* ---- health_routes.c: /v1/health */
+
+/* Each refuses an empty argument and compiles ?filter=. */
+bool api_health_node_prepare(struct api_request *req);
+/* GET /v1/health/node/NODE */
+enum mr_err api_health_node(struct api_request *req, struct mr_kv_view *view,
+                            struct mr_buf *out);
+/* As api_health_node_prepare(). */
+bool api_health_checks_prepare(struct api_request *req);
+/* GET /v1/health/checks/SERVICE */
+enum mr_err api_health_checks(struct api_request *req, struct mr_kv_view *view,
+                              struct mr_buf *out);
+/* As api_health_node_prepare(). */
+bool api_health_state_prepare(struct api_request *req);
+/* GET /v1/health/state/STATE */
+enum mr_err api_health_state(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
+/* As api_health_node_prepare(), and ?passing. */
+bool api_health_service_prepare(struct api_request *req);
+/* GET /v1/health/service/NAME */
+enum mr_err api_health_service(struct api_request *req, struct mr_kv_view *view,
+                               struct mr_buf *out);
+/* GET /v1/health/connect/NAME: none. */
+enum mr_err api_health_connect(struct api_request *req, struct mr_kv_view *view,
+                               struct mr_buf *out);
+/* GET /v1/health/ingress/NAME: none. */
+enum mr_err api_health_ingress(struct api_request *req, struct mr_kv_view *view,
+                               struct mr_buf *out);
+
+/* ---- agent_routes.c: what the agent says of itself and its own */
+
+/* GET /v1/agent/self */
+enum mr_err api_agent_self(struct api_request *req, struct mr_kv_view *view,
+                           struct mr_buf *out);
+/* Refuses ?segment= other than _all. */
+bool api_agent_members_prepare(struct api_request *req);
+/* GET /v1/agent/members[?wan=1] */
+enum mr_err api_agent_members(struct api_request *req, struct mr_kv_view *view,
+                              struct mr_buf *out);
+/* Compiles ?filter=. */
+bool api_agent_services_prepare(struct api_request *req);
+/* GET /v1/agent/services */
+enum mr_err api_agent_services(struct api_request *req, struct mr_kv_view *view,
+                               struct mr_buf *out);
+/* GET /v1/agent/service/ID[?hash=] */
+enum mr_err api_agent_service(struct api_request *req, struct mr_kv_view *view,
+                              struct mr_buf *out);
+/* GET /v1/agent/checks */
+enum mr_err api_agent_checks(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
+
+/* ---- agent_health.c: /v1/agent/health/service */
+
+/* Refuses an empty name. */
+bool api_agent_health_name_prepare(struct api_request *req);
+/* GET /v1/agent/health/service/name/NAME */
+enum mr_err api_agent_health_name(struct api_request *req,
+                                  struct mr_kv_view *view, struct mr_buf *out);
+/* Refuses an empty ID. */
+bool api_agent_health_id_prepare(struct api_request *req);
+/* GET /v1/agent/health/service/id/ID */
+enum mr_err api_agent_health_id(struct api_request *req,
+                                struct mr_kv_view *view, struct mr_buf *out);
+
+/* ---- agent_write.c: registrations through the agent */
+
+/* PUT /v1/agent/service/register[?replace-existing-checks] */
+void api_agent_service_register(struct api_request *req);
+/* PUT /v1/agent/service/deregister/ID */
+void api_agent_service_deregister(struct api_request *req);
+/* PUT /v1/agent/check/register */
+void api_agent_check_register(struct api_request *req);
+/* PUT /v1/agent/check/deregister/ID */
+void api_agent_check_deregister(struct api_request *req);
+/* PUT /v1/agent/check/pass/ID[?note=] */
+void api_agent_check_pass(struct api_request *req);
+/* PUT /v1/agent/check/warn/ID[?note=] */
+void api_agent_check_warn(struct api_request *req);
+/* PUT /v1/agent/check/fail/ID[?note=] */
+void api_agent_check_fail(struct api_request *req);
+/* PUT /v1/agent/check/update/ID */
+void api_agent_check_update(struct api_request *req);
+
+/* ---- maintenance.c */
+
+/* PUT /v1/agent/maintenance?enable=[&reason=] */
+void api_agent_maintenance(struct api_request *req);
+/* PUT /v1/agent/service/maintenance/ID?enable=[&reason=] */
+void api_agent_service_maintenance(struct api_request *req);
+
+/* ---- agent_cluster.c: joining, leaving, the host */
+
+/* PUT /v1/agent/join/ADDRESS */
+void api_agent_join(struct api_request *req);
+/* PUT /v1/agent/leave */
+void api_agent_leave(struct api_request *req);
+/* PUT /v1/agent/reload */
+void api_agent_reload(struct api_request *req);
+/* PUT /v1/agent/force-leave/NODE */
+void api_agent_force_leave(struct api_request *req);
+/* Refuses an unknown ?loglevel=. */
+bool api_agent_monitor_prepare(struct api_request *req);
+/* GET /v1/agent/monitor: not there, and says so. */
+enum mr_err api_agent_monitor(struct api_request *req, struct mr_kv_view *view,
+                              struct mr_buf *out);
+/* GET /v1/agent/host */
+enum mr_err api_agent_host(struct api_request *req, struct mr_kv_view *view,
+                           struct mr_buf *out);
+
 #endif /* API_HANDLERS_H */

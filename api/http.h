@@ -71,7 +71,9 @@ enum api_route_flags {
     API_CONSISTENCY = 1,  /* Sends X-Consul-Effective-Consistency. */
     API_META_ON_FAIL = 2, /* A failed read says index 1, leader unknown. */
     API_CACHE = 4,        /* The rendered answer may be kept and shared. */
-    API_HASH_BLOCK = 8    /* Blocks by ?hash= instead of ?index=. */
+    API_HASH_BLOCK = 8,   /* Blocks by ?hash= instead of ?index=. */
+    API_VALUE_BODY = 16,  /* The body is a key's value: its own limit. */
+    API_ANY_METHOD = 32   /* Answers every method; outside /v1. */
 };
 
 /* One method of one path. Rows of one path stand together, in the order in
@@ -122,6 +124,8 @@ struct api_reply {
     bool is_error;    /* api_error() made it: no index headers. */
     bool meta_failed; /* api_rpc_error() made it. */
     bool no_cache;    /* This answer must not be shared. */
+    bool is_bytes;    /* An empty body keeps its type. */
+    bool is_encoded;  /* The body is as it will be sent. Core only. */
     size_t n_headers;
     struct api_header headers[API_HEADERS_MAX];
 };

@@ -40,7 +40,7 @@
 #define CATALOG (API_CONSISTENCY | API_META_ON_FAIL)
 
 static const struct api_route routes[] = {
-    PLAIN("/", 0, NULL, api_root),
+    PLAIN("/", API_ANY_METHOD, NULL, api_root),
 
     NO_ACL("PUT", "/v1/acl/bootstrap"),
     NO_ACL("POST", "/v1/acl/login"),
@@ -162,7 +162,8 @@ static const struct api_route routes[] = {
     NO_ACL("POST", "/v1/internal/acl/authorize"),
 
     READ("/v1/kv/", API_CACHE, api_kv_get_prepare, api_kv_get),
-    WRITE("PUT", "/v1/kv/", api_kv_put),
+    {"PUT", "/v1/kv/", API_WRITE, API_VALUE_BODY, NULL, NULL, api_kv_put, 0, 0,
+     NULL},
     WRITE("DELETE", "/v1/kv/", api_kv_delete),
 
     PLAIN("/v1/operator/raft/configuration", 0, NULL, api_raft_configuration),

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /v1/kv/: keys and values (consul-parity 8). */
+#include <string.h>
+
+#include "api/core.h"
+#include "api/handlers.h"
+#include "api/target.h"
+
+/* ------------------------------------------------------------- reading */
+
+bool api_kv_get_prepare(struct api_request *req)
+{
+    if (req->arg[0] == '\0' && !api_query_has(req, "keys") &&
+        !api_query_has(req, "recurse")) {
+        return api_error(req, 400, "Missing key name");
+    }
+    return true;
+}
+
+static void add_entry(struct mr_json *j, const Mr__Key *key)
+{
+    mr_json_object(j);
+    mr_json_ku64(j, "LockIndex", key->lock_index);
+    mr_json_key(j, "Key");
+    mr_json_strn(j, (const char *)key->key.data, key->key.len);
+    mr_json_ku64(j, "Flags", key->flags);
+    mr_json_key(j, "Value");
+    if (key->value.len == 0) {
+        mr_json_null(j);
+    } else {
+        mr_json_base64(j, mr_slice(key->value.data, key->value.len));
+    }
+    if (key->session[0] != '\0') {
+        mr_json_kstr(j, "Session", key->session);
+    }
+    mr_json_ku64(j, "CreateIndex", key->create_rev);
+    mr_json_ku64(j, "ModifyIndex", key->modify_rev);
+    mr_json_object_end(j);
+}
+
+struct list {
+    struct mr_json json;
+    size_t n;
+};
+
+static bool add_listed(void *arg, const Mr__Key *key)
+{
+    struct list *list = arg;
+
+    add_entry(&list->json, key);
+    list->n++;
+    return !mr_buf_failed(list->json.out);
+}
+
+static bool add_name(void *arg, const Mr__Key *key)
+{
+    struct list *list = arg;
+
+    mr_json_strn(&list->json, (const char *)key->key.data, key->key.len);
+    list->n++;
+    return !mr_buf_failed(list->json.out);
+}
+
+/* ?recurse and ?keys. Nothing found is a 404, but for the names of all keys. */
+static enum mr_err get_list(struct api_request *req, struct mr_kv_view *view,
+                            struct mr_buf *out, bool names)
+{
+    const char *separator = api_query(req, "separator");
+    struct mr_slice prefix = mr_slice_str(req->arg);
+    struct list list = {.n = 0};
+    enum mr_err err;
+
+    api_depends(req, MR_KV_TOPIC_PREFIX, req->arg);
+    mr_json_init(&list.json, out);
+    mr_json_array(&list.json);
+    if (names) {
+        err = mr_kv_key_names(view, prefix, mr_slice_str(separator), add_name,
+                              &list, &req->reply.index);
+    } else {
+        err =
+            mr_kv_key_list(view, prefix, add_listed, &list, &req->reply.index);
+    }
+    mr_json_array_end(&list.json);
+    if (err == MR_OK && list.n == 0 && !(names && prefix.len == 0)) {
+        mr_buf_reset(out);
+        req->reply.status = 404;
+    }
+    return err;
+}
+
+/* ?raw: the value as it is, in a way that no browser runs it. */
+static void add_raw(struct api_request *req, const Mr__Key *key,
+                    struct mr_buf *out)
+{
+    req->reply.type = "text/plain";
+    req->reply.is_bytes = true;
+    api_reply_header(req, "Content-Security-Policy", "sandbox");
+    api_reply_header(req, "X-Content-Type-Options", "nosniff");
+    mr_buf_add(out, key->value.data, key->value.len);
+}
+
+enum mr_err api_kv_get(struct api_request *req, struct mr_kv_view *view,
+                       struct mr_buf *out)
+{
+    const Mr__Key *key;
+    struct mr_json j;
+
+    if (api_query_has(req, "keys")) {
+        return get_list(req, view, out, true);
+    }
+    if (api_query_has(req, "recurse")) {
+        return get_list(req, view, out, false);
+    }
+    api_depends(req, MR_KV_TOPIC_KEY, req->arg);
+    enum mr_err err =
+        mr_kv_key_get(view, mr_slice_str(req->arg), &key, &req->reply.index);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    if (key == NULL) {
+        req->reply.status = 404;
+    } else if (api_query_has(req, "raw")) {
+        add_raw(req, key, out);
+    } else {
+        mr_json_init(&j, out);
+        mr_json_array(&j);
+        add_entry(&j, key);
+        mr_json_array_end(&j);
+    }
+    return MR_OK;
+}
+
+/* ------------------------------------------------------------- writing */
+
+/* Refuse those of ?cas, ?acquire, ?release (and ?recurse with ?cas) that
+ * exclude each other. The text names the whole query. */
+static bool refuse_conflict(struct api_request *req, const char *const *names,
+                            size_t n_names)
+{
+    struct mr_buf query = MR_BUF_INIT;
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_names; i++) {
+        n += api_query_has(req, names[i]);
+    }
+    if (n < 2) {
+        return false;
+    }
+    api_query_encode(req->params, req->n_params, &query);
+    api_error(req, 400, "Conflicting flags: %s", mr_buf_cstr(&query));
+    mr_buf_deinit(&query);
+    return true;
+}
+
+/* Parse ?@name when it is there. False: answered with Go's sentence. */
+static bool parse_number(struct api_request *req, const char *name,
+                         bool *out_has, uint64_t *out_n)
+{
+    const char *text = api_query(req, name);
+    struct mr_detail detail;
+
+    *out_has = text != NULL;
+    if (text != NULL && api_parse_uint(text, out_n, &detail) != MR_OK) {
+        return api_error(req, 500, "%s", detail.text);
+    }
+    return true;
+}
+
+/* Locks need sessions, and there are none: whatever is named is unknown. */
+static void refuse_session(struct api_request *req, const char *session)
+{
+    if (session[0] == '\0') {
+        api_error(req, 500, "missing session");
+    } else if (strlen(session) != MR_UUID_LEN) {
+        api_error(req, 500,
+                  "failed session lookup: index error: UUID must be 36 "
+                  "characters");
+    } else {
+        api_error(req, 500, "invalid session \"%s\"", session);
+    }
+}
+
+/* The command of a PUT. */
+static void encode_put(struct api_request *req, Mr__KeyPut *put)
+{
+    Mr__Command cmd = MR__COMMAND__INIT;
+
+    put->key.data = (uint8_t *)(uintptr_t)req->arg; /* Not written to. */
+    put->key.len = strlen(req->arg);
+    put->value.data = req->body.data;
+    put->value.len = req->body.len;
+    cmd.op_case = MR__COMMAND__OP_KEY_PUT;
+    cmd.key_put = put;
+    mr_kv_command_encode(&cmd, &req->cmd);
+}
+
+void api_kv_put(struct api_request *req)
+{
+    static const char *const exclusive[] = {"cas", "acquire", "release"};
+    Mr__KeyPut put = MR__KEY_PUT__INIT;
+    bool has_flags;
+    bool has_cas;
+
+    if (refuse_conflict(req, exclusive, 3)) {
+        return;
+    }
+    if (req->arg[0] == '\0') {
+        api_error(req, 400, "Missing key name");
+        return;
+    }
+    if (!parse_number(req, "flags", &has_flags, &put.flags) ||
+        !parse_number(req, "cas", &has_cas, &put.cas)) {
+        return;
+    }
+    if (api_query_has(req, "acquire")) {
+        refuse_session(req, api_query(req, "acquire"));
+        return;
+    }
+    if (api_query_has(req, "release")) {
+        api_reply_false(req); /* Nobody holds a lock. */
+        return;
+    }
+    put.has_cas = has_cas;
+    encode_put(req, &put);
+    api_submit(req, api_done_bool);
+}
+
+void api_kv_delete(struct api_request *req)
+{
+    static const char *const exclusive[] = {"recurse", "cas"};
+    Mr__Command cmd = MR__COMMAND__INIT;
+    Mr__KeyDelete del = MR__KEY_DELETE__INIT;
+    bool has_cas;
+
+    if (refuse_conflict(req, exclusive, 2)) {
+        return;
+    }
+    del.recurse = api_query_has(req, "recurse");
+    if (req->arg[0] == '\0' && !del.recurse) {
+        api_error(req, 400, "Missing key name");
+        return;
+    }
+    if (!parse_number(req, "cas", &has_cas, &del.cas)) {
+        return;
+    }
+    del.has_cas = has_cas;
+    del.key.data = (uint8_t *)(uintptr_t)req->arg; /* Not written to. */
+    del.key.len = strlen(req->arg);
+    cmd.op_case = MR__COMMAND__OP_KEY_DELETE;
+    cmd.key_delete = &del;
+    mr_kv_command_encode(&cmd, &req->cmd);
+    api_submit(req, api_done_bool);
+}

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The park: waking, deadlines, and clients that went away. */
+#include "api/park.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define N_EVENTS 64
+#define STACK_SIZE ((size_t)128 * 1024)
+
+struct api_park {
+    const struct mr_clock *clock;
+    pthread_t thread;
+    int epoll_fd;
+    int event_fd;
+    atomic_size_t n_suspended;
+    pthread_mutex_t lock; /* Protects what follows. */
+    struct mr_list woken;
+    struct mr_heap deadlines; /* Exchanges that wait for a change. */
+    struct api_http **by_fd;  /* Whose client is watched on a descriptor. */
+    size_t n_by_fd;
+    bool is_closing;   /* Nobody may begin to wait for a change. */
+    bool is_signalled; /* event_fd was written and not read yet. */
+    bool is_stopping;
+};
+
+/* Make the thread look; with the lock held. */
+static void signal_thread(struct api_park *park)
+{
+    uint64_t one = 1;
+
+    if (park->is_signalled) {
+        return;
+    }
+    park->is_signalled = true;
+    /* Fails only when the counter is full, and then it is readable. */
+    (void)!write(park->event_fd, &one, sizeof one);
+}
+
+/* ------------------------------------------------------------- waking */
+
+void api_wait_arm(struct api_http *x)
+{
+    atomic_store(&x->wait_state, API_WAIT_ARMED);
+}
+
+void api_wait_disarm(struct api_http *x)
+{
+    atomic_store(&x->wait_state, API_WAIT_IDLE);
+}
+
+/* Wake @x with the lock held: a parked one goes to the list of the woken. */
+static void wake_locked(struct api_park *park, struct api_http *x)
+{
+    if (atomic_exchange(&x->wait_state, API_WAIT_WOKEN) == API_WAIT_PARKED) {
+        mr_list_push(&park->woken, &x->park_link);
+        signal_thread(park);
+    }
+}
+
+void api_wake(struct api_http *x)
+{
+    struct api_park *park = x->req.api->park;
+    int armed = API_WAIT_ARMED;
+
+    /* Not suspended yet: its worker will see it. */
+    if (atomic_compare_exchange_strong(&x->wait_state, &armed,
+                                       API_WAIT_WOKEN)) {
+        return;
+    }
+    pthread_mutex_lock(&park->lock);
+    wake_locked(park, x);
+    pthread_mutex_unlock(&park->lock);
+}
+
+bool api_park_enter(struct api_park *park, struct api_http *x)
+{
+    int armed = API_WAIT_ARMED;
+
+    atomic_fetch_add(&park->n_suspended, 1);
+    if (atomic_compare_exchange_strong(&x->wait_state, &armed,
+                                       API_WAIT_PARKED)) {
+        return true;
+    }
+    atomic_fetch_sub(&park->n_suspended, 1);
+    return false;
+}
+
+/* ------------------------------------------------------------- blocking */
+
+static void on_change(struct mr_kv_waiter *waiter)
+{
+    struct api_http *x = mr_container_of(waiter, struct api_http, op.waiter);
+
+    api_wake(x);
+    /* Last touch: from here on the worker may use the exchange as it likes. */
+    atomic_store(&x->waiter_fired, true);
+}
+
+/* Wait + a random part of a sixteenth, so that those who came together do not
+ * all come back together (as Consul). */
+static uint64_t end_of_wait(const struct api_http *x)
+{
+    const struct mr_api_options *o = x->req.options;
+    uint64_t jitter =
+        x->wait_ms < 16 ? 0 : mr_random_u64(o->random) % (x->wait_ms / 16);
+
+    return mr_now_ms(o->clock) + x->wait_ms + jitter;
+}
+
+/* Watch the client of @x for its going away, with the lock held. One that
+ * cannot be watched only keeps its place longer. */
+static void watch_client(struct api_park *park, struct api_http *x, int fd)
+{
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT,
+                                .data = {.fd = fd}};
+
+    if (fd < 0) {
+        return;
+    }
+    if ((size_t)fd >= park->n_by_fd) {
+        size_t n = ((size_t)fd + 1) * 2;
+        struct api_http **grown = mr_realloc(park->by_fd, n * sizeof *grown);
+
+        if (grown == NULL) {
+            return;
+        }
+        memset(grown + park->n_by_fd, 0, (n - park->n_by_fd) * sizeof *grown);
+        park->by_fd = grown;
+        park->n_by_fd = n;
+    }
+    if (epoll_ctl(park->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) {
+        park->by_fd[fd] = x;
+        x->watched_fd = fd;
+    }
+}
+
+/* Put @x into the heap and watch its client. */
+static enum mr_err park_add(struct api_park *park, struct api_http *x)
+{
+    int fd = api_http_fd(x);
+    enum mr_err err = MR_E_CANCELED;
+
+    pthread_mutex_lock(&park->lock);
+    if (!park->is_closing) {
+        err = mr_heap_push(&park->deadlines, &x->deadline, x->wait_until_ms);
+    }
+    if (err == MR_OK) {
+        watch_client(park, x, fd);
+        if (mr_heap_first(&park->deadlines) == &x->deadline) {
+            signal_thread(park);
+        }
+    }
+    pthread_mutex_unlock(&park->lock);
+    return err;
+}
+
+static void park_remove(struct api_park *park, struct api_http *x)
+{
+    pthread_mutex_lock(&park->lock);
+    if (x->watched_fd >= 0) {
+        (void)epoll_ctl(park->epoll_fd, EPOLL_CTL_DEL, x->watched_fd, NULL);
+        park->by_fd[x->watched_fd] = NULL;
+        x->watched_fd = -1;
+    }
+    mr_heap_remove(&park->deadlines, &x->deadline);
+    pthread_mutex_unlock(&park->lock);
+}
+
+/* Take the waiter back; after this the hub does not touch the exchange. */
+static void cancel_waiter(struct api_http *x)
+{
+    if (mr_kv_wait_cancel(x->req.options->kv, &x->op.waiter)) {
+        return;
+    }
+    while (!atomic_load(&x->waiter_fired)) {
+        sched_yield(); /* Its callback is at its last lines. */
+    }
+}
+
+bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err)
+{
+    struct mr_api *api = x->req.api;
+    struct mr_kv_topic topic = {x->topic.kind,
+                                mr_slice(x->topic.name, x->topic.name_len)};
+
+    if (x->wait_until_ms == 0) {
+        x->wait_until_ms = end_of_wait(x);
+    }
+    api_wait_arm(x);
+    atomic_store(&x->waiter_fired, false);
+    x->op.waiter = (struct mr_kv_waiter){.wake = on_change};
+    enum mr_err err =
+        mr_kv_wait(x->req.options->kv, &x->op.waiter, &topic, revision);
+
+    if (err != MR_OK) {
+        api_wait_disarm(x);
+        *out_err = err == MR_E_EXISTS ? MR_OK : err;
+        return false;
+    }
+    err = park_add(api->park, x);
+    if (err != MR_OK) {
+        cancel_waiter(x);
+        api_wait_disarm(x);
+        *out_err = err;
+        return false;
+    }
+    atomic_fetch_add_explicit(&api->parked, 1, memory_order_relaxed);
+    return true;
+}
+
+void api_unblock(struct api_http *x)
+{
+    struct mr_api *api = x->req.api;
+
+    park_remove(api->park, x);
+    cancel_waiter(x);
+    if (mr_now_ms(x->req.options->clock) >= x->wait_until_ms ||
+        x->is_client_gone) {
+        x->is_timed_out = true;
+    }
+    atomic_fetch_sub_explicit(&api->parked, 1, memory_order_relaxed);
+}
+
+void api_park_wake_all(struct api_park *park)
+{
+    pthread_mutex_lock(&park->lock);
+    park->is_closing = true;
+    for (size_t i = 0; i < park->deadlines.n; i++) {
+        wake_locked(park, mr_container_of(park->deadlines.nodes[i],
+                                          struct api_http, deadline));
+    }
+    pthread_mutex_unlock(&park->lock);
+}
+
+/* ------------------------------------------------------------- the thread */
+
+/* Milliseconds until the first deadline, for epoll_wait(); with the lock. */
+static int next_timeout(const struct api_park *park)
+{
+    const struct mr_heap_node *first = mr_heap_first(&park->deadlines);
+    uint64_t now = mr_now_ms(park->clock);
+
+    if (first == NULL) {
+        return -1;
+    }
+    if (first->key <= now) {
+        return 0;
+    }
+    return first->key - now < INT_MAX ? (int)(first->key - now) : INT_MAX;
+}
+
+/* Wake those whose time is over; they leave the heap. With the lock. */
+static void wake_due(struct api_park *park)
+{
+    uint64_t now = mr_now_ms(park->clock);
+    struct mr_heap_node *first;
+
+    while ((first = mr_heap_first(&park->deadlines)) != NULL &&
+           first->key <= now) {
+        mr_heap_remove(&park->deadlines, first);
+        wake_locked(park, mr_container_of(first, struct api_http, deadline));
+    }
+}
+
+/* A watched client went away. With the lock. The event may be older than the
+ * table: an exchange that has left the park meanwhile is not in it any more, and
+ * one that came on the same descriptor is answered early, as if timed out. */
+static void on_hangup(struct api_park *park, int fd)
+{
+    struct api_http *x = park->by_fd[fd];
+
+    if (x != NULL) {
+        x->is_client_gone = true;
+        wake_locked(park, x);
+    }
+}
+
+/* Handle what epoll_wait() reported; false: stop. */
+static bool turn(struct api_park *park, const struct epoll_event *events,
+                 int n_events, struct mr_list *out_woken)
+{
+    uint64_t count;
+    bool goes_on;
+
+    pthread_mutex_lock(&park->lock);
+    for (int i = 0; i < n_events; i++) {
+        if (events[i].data.fd != park->event_fd) {
+            on_hangup(park, events[i].data.fd);
+        } else if (read(park->event_fd, &count, sizeof count) > 0) {
+            park->is_signalled = false;
+        }
+    }
+    wake_due(park);
+    mr_list_move(out_woken, &park->woken);
+    goes_on = !park->is_stopping;
+    pthread_mutex_unlock(&park->lock);
+    return goes_on;
+}
+
+static void *run(void *arg)
+{
+    struct api_park *park = arg;
+    struct epoll_event events[N_EVENTS];
+    struct mr_list woken;
+    bool goes_on = true;
+
+    mr_list_init(&woken);
+    while (goes_on) {
+        pthread_mutex_lock(&park->lock);
+        int timeout = next_timeout(park);
+        pthread_mutex_unlock(&park->lock);
+        int n = epoll_wait(park->epoll_fd, events, N_EVENTS, timeout);
+
+        goes_on = turn(park, events, n < 0 ? 0 : n, &woken);
+        while (!mr_list_empty(&woken)) {
+            struct api_http *x = mr_container_of(mr_list_pop(&woken),
+                                                 struct api_http, park_link);
+
+            api_http_resume(x);
+            atomic_fetch_sub(&park->n_suspended, 1);
+        }
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------- life */
+
+static bool open_descriptors(struct api_park *park)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    park->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    park->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    event.data.fd = park->event_fd;
+    return park->epoll_fd >= 0 && park->event_fd >= 0 &&
+           epoll_ctl(park->epoll_fd, EPOLL_CTL_ADD, park->event_fd, &event) ==
+               0;
+}
+
+static void release(struct api_park *park)
+{
+    if (park->epoll_fd >= 0) {
+        close(park->epoll_fd);
+    }
+    if (park->event_fd >= 0) {
+        close(park->event_fd);
+    }
+    mr_heap_deinit(&park->deadlines);
+    mr_free(park->by_fd);
+    pthread_mutex_destroy(&park->lock);
+    mr_free(park);
+}
+
+struct api_park *api_park_start(const struct mr_clock *clock)
+{
+    struct api_park *park = mr_calloc(1, sizeof *park);
+    pthread_attr_t attr;
+
+    if (park == NULL) {
+        return NULL;
+    }
+    park->clock = clock;
+    pthread_mutex_init(&park->lock, NULL);
+    mr_list_init(&park->woken);
+    mr_heap_init(&park->deadlines);
+    bool ok = open_descriptors(park);
+
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    ok = ok && pthread_create(&park->thread, &attr, run, park) == 0;
+    pthread_attr_destroy(&attr);
+    if (!ok) {
+        release(park);
+        return NULL;
+    }
+    pthread_setname_np(park->thread, "mr-api-park");
+    return park;
+}
+
+void api_park_drain(struct api_park *park)
+{
+    while (atomic_load(&park->n_suspended) > 0) {
+        (void)usleep(1000); /* What raft completed last is being resumed. */
+    }
+}
+
+void api_park_stop(struct api_park *park)
+{
+    if (park == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&park->lock);
+    park->is_stopping = true;
+    signal_thread(park);
+    pthread_mutex_unlock(&park->lock);
+    pthread_join(park->thread, NULL);
+    release(park);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The park: a thread that lets waiting exchanges go on.
+ *
+ * It resumes the connections of those that were woken, in batches (the HTTP
+ * library walks all its suspended connections for every resumption it notices),
+ * ends waits whose time is over, and notices clients that went away.
+ *
+ * Locking: one mutex over the list of the woken and the heap of deadlines,
+ * never held across a callback or a resumption.
+ */
+#ifndef API_PARK_H
+#define API_PARK_H
+
+#include "api/core.h"
+
+struct api_park;
+
+/* Start the thread. @clock is borrowed. NULL: no memory or descriptors. */
+struct api_park *api_park_start(const struct mr_clock *clock);
+
+/* Wake every exchange that waits for a change, and let no other begin to: the
+ * service is ending. */
+void api_park_wake_all(struct api_park *park);
+
+/* Wait until no connection is suspended. */
+void api_park_drain(struct api_park *park);
+
+/* Stop the thread. Nothing may be suspended. NULL is a no-op. */
+void api_park_stop(struct api_park *park);
+
+/* Note that the connection of @x has been suspended and is the park's from here
+ * on. False: it was woken in between, let it go on. Worker. */
+bool api_park_enter(struct api_park *park, struct api_http *x);
+
+#endif /* API_PARK_H */

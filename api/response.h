@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a finished reply to the HTTP library's response object. */
+#ifndef API_RESPONSE_H
+#define API_RESPONSE_H
+
+#include "api/core.h"
+
+/* A response with the reply of @x and what is rendered in api_out(): indented,
+ * compressed and with the headers that its route sends. The caller releases
+ * it. *@out_body (may be NULL) is the body as sent, valid as long as the
+ * response. NULL: no memory. */
+struct MHD_Response *api_response_make(struct api_http *x,
+                                       struct mr_slice *out_body);
+
+/* Let go of a response; one that is being sent lives on until it is. NULL is
+ * a no-op. */
+void api_response_release(struct MHD_Response *response);
+
+/* Whether the header Accept-Encoding @value (may be NULL) takes gzip: named,
+ * and not with q=0. "*" does not count, as in Consul. */
+bool api_accepts_gzip(const char *value);
+
+#endif /* API_RESPONSE_H */
