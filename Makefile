@@ -172,7 +172,11 @@ $(OUT)/gen/%.pb-c.o: $(GEN)/%.pb-c.c $(OUT)/flags | $(GEN_H)
 	$(Q)$(call COMPILE,$(GEN_CFLAGS))
 
 # The version string is known to one file only, so a commit rebuilds one file.
-$(OUT)/server/version.o: ALL_CFLAGS += -DMR_GIT_VERSION='"$(VERSION)"'
+$(OUT)/server/version.o: private ALL_CFLAGS += -DMR_GIT_VERSION='"$(VERSION)"'
+$(OUT)/server/version.o: $(OUT)/version
+$(OUT)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
 
 $(OUT)/%.o: %.c $(OUT)/flags | $(GEN_H)
 	$(call say,CC,$<)
