@@ -19,6 +19,11 @@ struct decode_block {
     max_align_t bytes[];
 };
 
+void decode_setup(void)
+{
+    json_set_alloc_funcs(mr_malloc, mr_free);
+}
+
 void decode_init(struct decode *d)
 {
     d->root = NULL;

@@ -79,6 +79,9 @@ struct decode {
     char error[1536]; /* The first thing wrong, "" so far. */
 };
 
+/* Give the parser our allocator; once, before any body is decoded. */
+void decode_setup(void);
+
 /* Make an empty @d; nothing is allocated. */
 void decode_init(struct decode *d);
 

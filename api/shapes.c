@@ -190,7 +190,10 @@ static void duration_member(struct mr_json *j, const char *key, int64_t ns)
     mr_buf_init(&out, sizeof text);
     mr_duration_format(&out, ns);
     mr_json_key(j, key);
-    mr_json_strn(j, (const char *)out.data, out.len);
+    mr_json_strn(j, mr_buf_cstr(&out), out.len);
+    if (mr_buf_failed(&out)) {
+        j->out->failed = true;
+    }
     mr_buf_deinit(&out);
 }
 
