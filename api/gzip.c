@@ -3,6 +3,8 @@
 #include "api/gzip.h"
 
 #include <limits.h>
+#include <string.h>
+#include <strings.h>
 #include <zlib.h>
 
 /* A window of 8 KiB and little memory: 96 KiB a thread instead of 268, for a
@@ -58,4 +60,25 @@ void api_gzip_release(void)
         deflateEnd(&worker.stream);
         worker.is_ready = false;
     }
+}
+
+bool api_accepts_gzip(const char *value)
+{
+    while (value != NULL && *value != '\0') {
+        size_t len = strcspn(value, ",");
+        size_t skip = strspn(value, " \t");
+        const char *name = value + skip;
+        size_t name_len = strcspn(name, " \t;,");
+
+        if (name_len == 4 && strncasecmp(name, "gzip", 4) == 0) {
+            const char *q = memchr(value, '=', len);
+
+            /* Any q but 0, 0.0, 0.00 ... */
+            return q == NULL ||
+                   strspn(q + 1, "0. ") < len - (size_t)(q + 1 - value);
+        }
+        value += len;
+        value += *value == ',';
+    }
+    return false;
 }

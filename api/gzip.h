@@ -3,6 +3,8 @@
 #ifndef API_GZIP_H
 #define API_GZIP_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 
 /* Append @plain as one gzip member to @out. The compressor's state is kept for
@@ -13,5 +15,9 @@ MR_MUST_CHECK enum mr_err api_gzip(struct mr_slice plain, struct mr_buf *out);
 
 /* Release the calling thread's compressor. */
 void api_gzip_release(void);
+
+/* Whether the header Accept-Encoding @value (may be NULL) takes gzip: named,
+ * and not with q=0. "*" does not count, as in Consul. */
+bool api_accepts_gzip(const char *value);
 
 #endif /* API_GZIP_H */

@@ -17,6 +17,7 @@
 
 #include "api/cache.h"
 #include "api/core.h"
+#include "api/gzip.h"
 #include "api/http_server.h"
 #include "api/listen.h"
 #include "api/park.h"

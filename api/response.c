@@ -5,33 +5,11 @@
 #include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "api/gzip.h"
 #include "base/mem.h"
 
 /* ------------------------------------------------------------- the body */
-
-bool api_accepts_gzip(const char *value)
-{
-    while (value != NULL && *value != '\0') {
-        size_t len = strcspn(value, ",");
-        size_t skip = strspn(value, " \t");
-        const char *name = value + skip;
-        size_t name_len = strcspn(name, " \t;,");
-
-        if (name_len == 4 && strncasecmp(name, "gzip", 4) == 0) {
-            const char *q = memchr(value, '=', len);
-
-            /* Any q but 0, 0.0, 0.00 ... */
-            return q == NULL ||
-                   strspn(q + 1, "0. ") < len - (size_t)(q + 1 - value);
-        }
-        value += len;
-        value += *value == ',';
-    }
-    return false;
-}
 
 /* The body as it will be sent, in memory of its own that MHD will free. */
 static bool make_body(struct api_http *x, struct mr_buf *body)

@@ -16,8 +16,4 @@ struct MHD_Response *api_response_make(struct api_http *x,
  * a no-op. */
 void api_response_release(struct MHD_Response *response);
 
-/* Whether the header Accept-Encoding @value (may be NULL) takes gzip: named,
- * and not with q=0. "*" does not count, as in Consul. */
-bool api_accepts_gzip(const char *value);
-
 #endif /* API_RESPONSE_H */
