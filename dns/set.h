@@ -43,7 +43,7 @@ struct dns_set {
     bool is_limited;             /* a_record_limit applies. */
     bool is_volatile;            /* It followed a name: not to be kept. */
     const struct dns_zone *zone; /* Of the SOA and of DNS_OWNER_ZONE. */
-    /* The rest is set.c's. */
+    /* The rest is the set's own. */
     struct mr_buf bytes;
     struct mr_buf records;
     struct mr_buf groups;

@@ -15,13 +15,14 @@
 #include <string.h>
 
 #define MSG_LINES 6000
-#define MSG_LINE 400
+#define MSG_LINE 880
+#define MSG_DATA 600 /* Of it, the data of the record. */
 
 struct msg {
     uint16_t id;
     uint16_t flags;
     unsigned counts[4]; /* As in the header. */
-    char question[MSG_LINE];
+    char question[256];
     char lines[MSG_LINES][MSG_LINE]; /* Answers, authority, additional. */
     uint8_t section[MSG_LINES];      /* 1, 2 or 3, beside lines. */
     size_t n_lines;                  /* Without the OPT record. */
@@ -196,7 +197,7 @@ static inline size_t msg_read_record(const uint8_t *m, size_t len, size_t at,
                                      unsigned section, struct msg *out)
 {
     char name[256];
-    char data[MSG_LINE];
+    char data[MSG_DATA];
     unsigned type;
     unsigned rdlen;
 
