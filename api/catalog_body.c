@@ -48,17 +48,10 @@ static void init_definition(void *object)
     mr__check_definition__init(object);
 }
 
-#define IGNORED(name)                                                          \
-    {                                                                          \
-        name, DECODE_IGNORED, 0, 0, NULL                                       \
-    }
 #define SERVICE(kind, name, member)                                            \
     DECODE_FIELD(struct service_body, kind, name, service.member)
 #define SERVICE_MANY(kind, name, member, table)                                \
-    {                                                                          \
-        name, kind, offsetof(struct service_body, service.member),             \
-            offsetof(struct service_body, service.n_##member), table           \
-    }
+    DECODE_MANY_IN(struct service_body, kind, name, service, member, table)
 
 static const struct decode_field service_fields[] = {
     SERVICE(DECODE_TEXT, "ID", id),
@@ -74,10 +67,10 @@ static const struct decode_field service_fields[] = {
     SERVICE(DECODE_BOOL, "EnableTagOverride", enable_tag_override),
     SERVICE(DECODE_TEXT, "Kind", kind),
     /* What answers say of a service is accepted when it comes back. */
-    IGNORED("Proxy"),
-    IGNORED("Connect"),
-    IGNORED("CreateIndex"),
-    IGNORED("ModifyIndex"),
+    DECODE_SKIP("Proxy"),
+    DECODE_SKIP("Connect"),
+    DECODE_SKIP("CreateIndex"),
+    DECODE_SKIP("ModifyIndex"),
 };
 static const struct decode_table service_table = {
     .go_name = "RegisterRequest",
@@ -125,10 +118,10 @@ static const struct decode_field check_fields[] = {
     {"Definition", DECODE_OBJECT, offsetof(struct check_body, def), 0,
      &definition_table},
     /* The catalog knows these better. */
-    IGNORED("ServiceName"),
-    IGNORED("ServiceTags"),
-    IGNORED("CreateIndex"),
-    IGNORED("ModifyIndex"),
+    DECODE_SKIP("ServiceName"),
+    DECODE_SKIP("ServiceTags"),
+    DECODE_SKIP("CreateIndex"),
+    DECODE_SKIP("ModifyIndex"),
 };
 static const struct decode_table check_table = {
     .go_name = "RegisterRequest",
@@ -141,10 +134,8 @@ static const struct decode_table check_table = {
 #define NODE(kind, name, member)                                               \
     DECODE_FIELD(struct register_body, kind, name, node.member)
 #define NODE_PAIRS(name, member)                                               \
-    {                                                                          \
-        name, DECODE_MAP, offsetof(struct register_body, node.member),         \
-            offsetof(struct register_body, node.n_##member), &body_pairs       \
-    }
+    DECODE_MANY_IN(struct register_body, DECODE_MAP, name, node, member,       \
+                   &body_pairs)
 
 static const struct decode_field register_fields[] = {
     NODE(DECODE_TEXT, "Datacenter", datacenter),
@@ -161,9 +152,9 @@ static const struct decode_field register_fields[] = {
                 &check_table),
     DECODE_FIELD(struct register_body, DECODE_BOOL, "SkipNodeUpdate",
                  skip_node_update),
-    IGNORED("Token"),
-    IGNORED("CreateIndex"),
-    IGNORED("ModifyIndex"),
+    DECODE_SKIP("Token"),
+    DECODE_SKIP("CreateIndex"),
+    DECODE_SKIP("ModifyIndex"),
 };
 static const struct decode_table register_table = {
     .go_name = "RegisterRequest",
@@ -179,8 +170,8 @@ static const struct decode_field deregister_fields[] = {
     DECODE_FIELD(struct deregister_body, DECODE_TEXT, "CheckID",
                  command.check_id),
     DECODE_FIELD(struct deregister_body, DECODE_TEXT, "Datacenter", datacenter),
-    IGNORED("Address"),
-    IGNORED("Token"),
+    DECODE_SKIP("Address"),
+    DECODE_SKIP("Token"),
 };
 static const struct decode_table deregister_table = {
     .go_name = "DeregisterRequest",

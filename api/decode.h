@@ -67,6 +67,18 @@ struct decode_table {
         name, kind, offsetof(type, member), offsetof(type, n_##member), table  \
     }
 
+/* As DECODE_MANY(), for a member of the struct @in within @type. */
+#define DECODE_MANY_IN(type, kind, name, in, member, table)                    \
+    {                                                                          \
+        name, kind, offsetof(type, in.member), offsetof(type, in.n_##member),  \
+            table                                                              \
+    }
+/* A name that is accepted and has no effect. */
+#define DECODE_SKIP(name)                                                      \
+    {                                                                          \
+        name, DECODE_IGNORED, 0, 0, NULL                                       \
+    }
+
 struct decode_block;
 
 /* One body. Embedded by the caller, who may read error. */

@@ -1,136 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Definitions given to an agent. */
-#include "api/define.h"
-
-#include <stdio.h>
+/* Services given to an agent. */
 #include <string.h>
 
 #include "api/body_tables.h"
+#include "api/define_check.h"
 #include "base/mem.h"
 #include "base/text.h"
 
-#define OUTPUT_MAX 4096
 #define META_PAIRS_MAX 64
 #define META_KEY_MAX 128
 #define META_VALUE_MAX 512
 #define META_RESERVED "consul-"
 #define WEIGHT_MAX 65535
 
-const char define_no_scripts[] =
-    "Scripts are disabled on this agent from remote calls; to enable, "
-    "configure 'enable_script_checks' to true";
-
 /* ------------------------------------------------------------- bodies */
-
-struct check_body {
-    Mr__Check check;
-    Mr__CheckDefinition def;
-};
 
 struct service_body {
     Mr__Service service;
     struct body_weights *weights; /* NULL: not given. */
-    struct check_body *check;
-    struct check_body **checks;
+    struct define_check_body *check;
+    struct define_check_body **checks;
     size_t n_checks;
 };
 
-static void init_check_body(void *object)
-{
-    struct check_body *body = object;
-
-    mr__check__init(&body->check);
-    mr__check_definition__init(&body->def);
-}
-
-#define CHECK(kind, name, member)                                              \
-    {                                                                          \
-        name, kind, offsetof(struct check_body, check.member), 0, NULL         \
-    }
-#define DEF(kind, name, member)                                                \
-    {                                                                          \
-        name, kind, offsetof(struct check_body, def.member), 0, NULL           \
-    }
-#define DEF_MANY(kind, name, member, table)                                    \
-    {                                                                          \
-        name, kind, offsetof(struct check_body, def.member),                   \
-            offsetof(struct check_body, def.n_##member), table                 \
-    }
-#define IGNORED(name)                                                          \
-    {                                                                          \
-        name, DECODE_IGNORED, 0, 0, NULL                                       \
-    }
-
-/* What a check has in common wherever it is defined. */
-#define CHECK_MEMBERS                                                          \
-    CHECK(DECODE_TEXT, "Name", name), CHECK(DECODE_TEXT, "Status", status),    \
-        CHECK(DECODE_TEXT, "Notes", notes),                                    \
-        DEF(DECODE_DURATION, "TTL", ttl_ns), DEF(DECODE_TEXT, "HTTP", http),   \
-        DEF(DECODE_DURATION, "Interval", interval_ns),                         \
-        DEF(DECODE_DURATION, "Timeout", timeout_ns),                           \
-        DEF(DECODE_DURATION, "DeregisterCriticalServiceAfter",                 \
-            deregister_after_ns),                                              \
-        DEF(DECODE_DURATION, "deregister_critical_service_after",              \
-            deregister_after_ns),                                              \
-        DEF(DECODE_TEXT, "Method", method), DEF(DECODE_TEXT, "Body", body),    \
-        DEF_MANY(DECODE_MAP, "Header", header, &body_headers),                 \
-        DEF(DECODE_BOOL, "TLSSkipVerify", tls_skip_verify),                    \
-        DEF(DECODE_BOOL, "tls_skip_verify", tls_skip_verify),                  \
-        DEF(DECODE_TEXT, "TCP", tcp), DEF(DECODE_TEXT, "GRPC", grpc),          \
-        DEF(DECODE_BOOL, "GRPCUseTLS", grpc_use_tls),                          \
-        DEF_MANY(DECODE_TEXTS, "Args", args, NULL),                            \
-        DEF_MANY(DECODE_TEXTS, "ScriptArgs", args, NULL),                      \
-        DEF_MANY(DECODE_TEXTS, "script_args", args, NULL),                     \
-        DEF(DECODE_TEXT, "DockerContainerID", docker_container_id),            \
-        DEF(DECODE_TEXT, "docker_container_id", docker_container_id),          \
-        DEF(DECODE_TEXT, "Shell", shell),                                      \
-        DEF(DECODE_TEXT, "AliasNode", alias_node),                             \
-        DEF(DECODE_TEXT, "AliasService", alias_service),                       \
-        DEF(DECODE_INT, "SuccessBeforePassing", success_before_passing),       \
-        DEF(DECODE_INT, "FailuresBeforeCritical", failures_before_critical),   \
-        DEF(DECODE_INT, "OutputMaxSize", output_max_size)
-
-static const struct decode_field service_check_fields[] = {
-    CHECK_MEMBERS,
-    CHECK(DECODE_TEXT, "CheckID", check_id),
-    /* Known to Consul here, and without effect. */
-    IGNORED("ServiceID"),
-    IGNORED("service_id"),
-    IGNORED("ProxyHTTP"),
-    IGNORED("ProxyGRPC"),
-};
-static const struct decode_table service_check_table = {
-    .go_name = "",
-    .fields = service_check_fields,
-    .n_fields = MR_ARRAY_LEN(service_check_fields),
-    .size = sizeof(struct check_body),
-    .init = init_check_body,
-};
-
-static const struct decode_field check_fields[] = {
-    CHECK_MEMBERS,
-    CHECK(DECODE_TEXT, "ID", check_id),
-    CHECK(DECODE_TEXT, "ServiceID", service_id),
-    CHECK(DECODE_TEXT, "service_id", service_id),
-    IGNORED("Token"),
-};
-static const struct decode_table check_table = {
-    .go_name = "",
-    .fields = check_fields,
-    .n_fields = MR_ARRAY_LEN(check_fields),
-    .size = sizeof(struct check_body),
-    .init = init_check_body,
-};
-
 #define SERVICE(kind, name, member)                                            \
-    {                                                                          \
-        name, kind, offsetof(struct service_body, service.member), 0, NULL     \
-    }
+    DECODE_FIELD(struct service_body, kind, name, service.member)
 #define SERVICE_MANY(kind, name, member, table)                                \
-    {                                                                          \
-        name, kind, offsetof(struct service_body, service.member),             \
-            offsetof(struct service_body, service.n_##member), table           \
-    }
+    DECODE_MANY_IN(struct service_body, kind, name, service, member, table)
 
 static const struct decode_field service_fields[] = {
     SERVICE(DECODE_TEXT, "ID", id),
@@ -140,9 +36,9 @@ static const struct decode_field service_fields[] = {
     SERVICE(DECODE_INT, "Port", port),
     SERVICE_MANY(DECODE_MAP, "Meta", meta, &body_pairs),
     {"Check", DECODE_OBJECT, offsetof(struct service_body, check), 0,
-     &service_check_table},
+     &define_service_check},
     DECODE_MANY(struct service_body, DECODE_OBJECTS, "Checks", checks,
-                &service_check_table),
+                &define_service_check),
     {"Weights", DECODE_OBJECT, offsetof(struct service_body, weights), 0,
      &body_weights},
     SERVICE(DECODE_BOOL, "EnableTagOverride", enable_tag_override),
@@ -152,7 +48,7 @@ static const struct decode_field service_fields[] = {
     SERVICE_MANY(DECODE_MAP, "tagged_addresses", tagged_addresses,
                  &body_addresses),
     SERVICE(DECODE_TEXT, "Kind", kind),
-    IGNORED("Token"),
+    DECODE_SKIP("Token"),
     {"Proxy", DECODE_EMPTY, 0, 0, NULL},
     {"Connect", DECODE_EMPTY, 0, 0, NULL},
 };
@@ -163,217 +59,12 @@ static const struct decode_table service_table = {
     .size = sizeof(struct service_body),
 };
 
-static const struct decode_field update_fields[] = {
-    DECODE_FIELD(Mr__CheckUpdate, DECODE_TEXT, "Status", status),
-    DECODE_FIELD(Mr__CheckUpdate, DECODE_TEXT, "Output", output),
-};
-static const struct decode_table update_table = {
-    .go_name = "checkUpdate",
-    .fields = update_fields,
-    .n_fields = MR_ARRAY_LEN(update_fields),
-    .size = sizeof(Mr__CheckUpdate),
-};
-
-enum mr_err define_decode_failed(struct decode *d)
-{
-    char why[sizeof d->error];
-
-    memcpy(why, d->error, sizeof why);
-    (void)snprintf(d->error, sizeof d->error, "Request decode failed: %.1500s",
-                   why);
-    return MR_E_INVALID;
-}
-
-/* ------------------------------------------------------------- checks */
-
 static bool is_given(const char *text)
 {
     return text[0] != '\0';
 }
 
-bool define_status_valid(const char *status)
-{
-    return strcmp(status, "passing") == 0 || strcmp(status, "warning") == 0 ||
-           strcmp(status, "critical") == 0;
-}
-
-static bool is_alias(const Mr__CheckDefinition *def)
-{
-    return is_given(def->alias_node) || is_given(def->alias_service);
-}
-
-/* Whether something is run every interval. */
-static bool is_probe(const Mr__CheckDefinition *def)
-{
-    return def->n_args > 0 || is_given(def->http) || is_given(def->tcp) ||
-           is_given(def->grpc);
-}
-
-static const char *type_of(const Mr__CheckDefinition *def)
-{
-    if (is_given(def->grpc)) {
-        return "grpc";
-    }
-    if (is_given(def->http)) {
-        return "http";
-    }
-    if (def->ttl_ns > 0) {
-        return "ttl";
-    }
-    if (is_given(def->tcp)) {
-        return "tcp";
-    }
-    if (is_alias(def)) {
-        return "alias";
-    }
-    return is_given(def->docker_container_id) ? "docker" : "script";
-}
-
-/* NULL when the parts of @def go together, else what Consul says. */
-static const char *check_problem(const Mr__CheckDefinition *def)
-{
-    if (def->interval_ns > 0 && def->ttl_ns > 0) {
-        return "Interval and TTL cannot both be specified";
-    }
-    if (is_probe(def) && def->interval_ns <= 0) {
-        return "Interval must be > 0 for Script, HTTP, or TCP checks";
-    }
-    if (is_alias(def) && def->interval_ns != 0) {
-        return "Interval must be not be set for Alias checks";
-    }
-    if (is_alias(def) && def->ttl_ns != 0) {
-        return "TTL must be not be set for Alias checks";
-    }
-    if (!is_probe(def) && !is_alias(def) && def->ttl_ns <= 0) {
-        return "TTL must be > 0 for TTL checks";
-    }
-    if (def->output_max_size < 0) {
-        return "MaxOutputMaxSize must be positive";
-    }
-    return NULL;
-}
-
-/* Whether a service's "Check" says nothing: {} or a zero TTL. */
-static bool is_empty(const struct check_body *body)
-{
-    const Mr__CheckDefinition *def = &body->def;
-
-    return !is_probe(def) && !is_alias(def) && def->ttl_ns == 0 &&
-           def->interval_ns == 0 && def->timeout_ns == 0 &&
-           def->deregister_after_ns == 0 && !is_given(body->check.check_id) &&
-           !is_given(body->check.name) && !is_given(body->check.status) &&
-           !is_given(body->check.notes);
-}
-
-static enum mr_err validate_check(struct decode *d,
-                                  const struct check_body *body)
-{
-    const char *problem = check_problem(&body->def);
-
-    return problem == NULL ? MR_OK
-                           : decode_fail(d, "Invalid check: %s", problem);
-}
-
-/* What the catalog holds for a validated check. */
-static void finish_check(struct check_body *body)
-{
-    body->check.definition = &body->def;
-    body->check.type = (char *)type_of(&body->def);
-    body->check.origin = MR__ORIGIN__AGENT;
-    if (!is_given(body->check.status)) {
-        body->check.status = (char *)"critical";
-    }
-}
-
-static enum mr_err check_name_size(struct decode *d, const char *what,
-                                   const char *name)
-{
-    return strlen(name) <= DEFINE_NAME_MAX
-               ? MR_OK
-               : decode_fail(d, "Invalid %s: longer than %d bytes", what,
-                             DEFINE_NAME_MAX);
-}
-
-enum mr_err define_check(struct decode *d, struct mr_slice body,
-                         Mr__Check *out_check, bool *out_is_script)
-{
-    struct check_body *b = decode_alloc(d, sizeof *b);
-    enum mr_err err;
-
-    if (b == NULL) {
-        return MR_E_NOMEM;
-    }
-    init_check_body(b);
-    err = decode_body(d, body, &check_table, b);
-    if (err != MR_OK) {
-        return err == MR_E_INVALID ? define_decode_failed(d) : err;
-    }
-    if (!is_given(b->check.name)) {
-        return decode_fail(d, "Missing check name");
-    }
-    if (is_given(b->check.status) && !define_status_valid(b->check.status)) {
-        return decode_fail(d, "Bad check status");
-    }
-    err = validate_check(d, b);
-    if (err != MR_OK) {
-        return err;
-    }
-    if (!is_given(b->check.check_id)) {
-        b->check.check_id = b->check.name;
-    }
-    err = check_name_size(d, "check ID", b->check.check_id);
-    if (err != MR_OK) {
-        return err;
-    }
-    finish_check(b);
-    *out_is_script = b->def.n_args > 0;
-    *out_check = b->check;
-    return MR_OK;
-}
-
-/* The longest start of @text that is at most @max bytes and whole characters. */
-static int cut_len(const char *text, size_t max)
-{
-    size_t len = max;
-
-    while (len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80) {
-        len--;
-    }
-    return (int)len;
-}
-
-const char *define_output(struct decode *d, const char *output)
-{
-    size_t len = strlen(output);
-
-    if (len <= OUTPUT_MAX) {
-        return output;
-    }
-    return decode_printf(d, "%.*s ... (captured %d of %zu bytes)",
-                         cut_len(output, OUTPUT_MAX), output, OUTPUT_MAX, len);
-}
-
-enum mr_err define_update(struct decode *d, struct mr_slice body,
-                          Mr__CheckUpdate *out_update)
-{
-    Mr__CheckUpdate update = MR__CHECK_UPDATE__INIT;
-    enum mr_err err = decode_body(d, body, &update_table, &update);
-
-    if (err != MR_OK) {
-        return err == MR_E_INVALID ? define_decode_failed(d) : err;
-    }
-    if (!define_status_valid(update.status)) {
-        return decode_fail(d, "Invalid check status: '%.256s'", update.status);
-    }
-    update.output = (char *)define_output(d, update.output);
-    if (update.output == NULL) {
-        return MR_E_NOMEM;
-    }
-    *out_update = update;
-    return MR_OK;
-}
-
-/* ------------------------------------------------------------- services */
+/* ------------------------------------------------------------- validation */
 
 static enum mr_err apply_weights(struct decode *d, struct service_body *b)
 {
@@ -469,22 +160,24 @@ static enum mr_err validate_kind(struct decode *d, const Mr__Service *service)
  * validated. */
 static enum mr_err collect_checks(struct decode *d, struct service_body *b)
 {
-    struct check_body **all;
+    struct define_check_body **all;
     enum mr_err err = MR_OK;
 
-    if (b->check != NULL && !is_empty(b->check)) {
-        all = decode_alloc(d, (b->n_checks + 1) * sizeof(struct check_body *));
+    if (b->check != NULL && !define_check_is_empty(b->check)) {
+        all = decode_alloc(d, (b->n_checks + 1) *
+                                  sizeof(struct define_check_body *));
         if (all == NULL) {
             return MR_E_NOMEM;
         }
         if (b->n_checks > 0) {
-            memcpy(all, b->checks, b->n_checks * sizeof(struct check_body *));
+            memcpy(all, b->checks,
+                   b->n_checks * sizeof(struct define_check_body *));
         }
         all[b->n_checks++] = b->check;
         b->checks = all;
     }
     for (size_t i = b->n_checks; i > 0 && err == MR_OK; i--) {
-        err = validate_check(d, b->checks[i - 1]);
+        err = define_check_validate(d, b->checks[i - 1]);
     }
     for (size_t i = 0; i < b->n_checks && err == MR_OK; i++) {
         const char *status = b->checks[i]->check.status;
@@ -518,10 +211,10 @@ static enum mr_err validate_service(struct decode *d, struct service_body *b)
         err = validate_kind(d, &b->service);
     }
     if (err == MR_OK) {
-        err = check_name_size(d, "service name", b->service.name);
+        err = define_name_size(d, "service name", b->service.name);
     }
     if (err == MR_OK) {
-        err = check_name_size(d, "service ID", b->service.id);
+        err = define_name_size(d, "service ID", b->service.id);
     }
     return err;
 }
@@ -597,7 +290,7 @@ static enum mr_err name_check(struct decode *d, const struct service_body *b,
     check->service_id = b->service.id;
     return d->is_out_of_memory
                ? MR_E_NOMEM
-               : check_name_size(d, "check ID", check->check_id);
+               : define_name_size(d, "check ID", check->check_id);
 }
 
 static enum mr_err finish_checks(struct decode *d, struct service_body *b,
@@ -616,7 +309,7 @@ static enum mr_err finish_checks(struct decode *d, struct service_body *b,
         if (err != MR_OK) {
             return err;
         }
-        finish_check(b->checks[i]);
+        define_check_finish(b->checks[i]);
         out->checks[i] = check;
         out->has_scripts |= b->checks[i]->def.n_args > 0;
     }
