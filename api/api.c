@@ -6,6 +6,7 @@
 
 #include "api/cache.h"
 #include "api/core.h"
+#include "api/decode.h"
 #include "api/http_server.h"
 #include "api/park.h"
 #include "base/mem.h"
@@ -152,6 +153,7 @@ enum mr_err mr_api_start(const struct mr_api_options *options,
     }
     bool ok = copy_options(options, &api->options);
 
+    decode_setup();
     apply_defaults(&api->options);
     api->cache = api_cache_new(options->kv, CACHE_BYTES);
     api->park = ok ? api_park_start(options->clock) : NULL;

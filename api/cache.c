@@ -207,6 +207,12 @@ static struct api_cached *find(struct api_cache *cache, struct mr_slice key,
     return found;
 }
 
+/* Whether the headers of a ready answer are right for @x. */
+static bool has_common_headers(const struct api_http *x)
+{
+    return x->known_leader && x->last_contact_ms == 0 && !x->tells_cache;
+}
+
 bool api_cache_get(struct api_http *x)
 {
     struct api_request *req = &x->req;
@@ -229,7 +235,7 @@ bool api_cache_get(struct api_http *x)
         return false;
     }
     atomic_fetch_add_explicit(&req->api->cache_hits, 1, memory_order_relaxed);
-    if (x->known_leader && x->last_contact_ms == 0) {
+    if (has_common_headers(x)) {
         x->cached = e;
         return true;
     }
@@ -238,6 +244,10 @@ bool api_cache_get(struct api_http *x)
     req->reply.type = e->type;
     req->reply.index = e->index;
     req->reply.is_encoded = true;
+    if (x->tells_cache) {
+        api_reply_header(req, "X-Cache", "HIT");
+        api_reply_header(req, "Age", "0"); /* It is current. */
+    }
     mr_buf_add(api_out(), e->body.data, e->body.len);
     api_cached_release(e);
     return true;
@@ -339,29 +349,37 @@ static struct api_cached *entry_for_all(struct api_http *x, struct mr_slice key,
     return e;
 }
 
-void api_cache_put(struct api_http *x, uint64_t revision)
+/* Whether what was rendered may be kept, and is likely to be asked for again. */
+static bool is_worth_keeping(const struct api_http *x, struct mr_slice key,
+                             uint64_t hash)
 {
     const struct api_reply *reply = &x->req.reply;
+    struct api_cache *cache = x->req.api->cache;
 
-    if (!is_cacheable(x) || reply->no_cache || reply->n_headers > 0 ||
-        !x->topic.is_set ||
-        api_out()->len + ENTRY_COST * 2 > x->req.api->cache->max_shard_bytes) {
+    return key.len > 0 && !reply->no_cache && reply->n_headers == 0 &&
+           x->topic.is_set &&
+           api_out()->len + ENTRY_COST * 2 <= cache->max_shard_bytes &&
+           (x->tells_cache || asked_before(shard_of(cache, hash), hash));
+}
+
+void api_cache_put(struct api_http *x, uint64_t revision)
+{
+    if (!is_cacheable(x)) {
         return;
     }
     struct mr_slice key = key_of(x);
     uint64_t hash = mr_hash64(key, 0);
+    struct api_cached *e = is_worth_keeping(x, key, hash)
+                               ? entry_for_all(x, key, hash, revision)
+                               : NULL;
 
-    if (key.len == 0 ||
-        !asked_before(shard_of(x->req.api->cache, hash), hash)) {
-        return;
+    if (e != NULL) {
+        insert(x->req.api->cache, e);
     }
-    struct api_cached *e = entry_for_all(x, key, hash, revision);
-
-    if (e == NULL) {
-        return;
+    if (x->tells_cache) {
+        api_reply_header(&x->req, "X-Cache", "MISS");
     }
-    insert(x->req.api->cache, e);
-    if (x->known_leader && x->last_contact_ms == 0) {
+    if (e != NULL && has_common_headers(x)) {
         x->cached = e;
     } else {
         api_cached_release(e);

@@ -89,6 +89,7 @@ struct api_http {
     bool is_timed_out;
     bool known_leader;
     uint64_t last_contact_ms;
+    bool tells_cache; /* ?cached: say whether the answer was kept. */
     uint64_t max_stale_ms;
     uint64_t wait_ms;
     struct api_topic topic;
@@ -102,7 +103,7 @@ struct api_http {
     bool is_client_gone;          /* Set by the park, with its lock. */
     atomic_bool waiter_fired;     /* The hub's callback has ended. */
     union {
-        struct mr_api_write *write; /* In the exchange's memory. */
+        struct mr_write *write; /* In the exchange's memory. */
         struct mr_raft_read read;
         struct mr_kv_waiter waiter;
     } op;

@@ -167,6 +167,7 @@ static void take_body(struct api_http *x, const char *data, size_t len)
     x->phase = API_PHASE_REFUSE;
 }
 
+/* The library's access handler, whose shape it fixes (shape: callback). */
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection,
                                   const char *url, const char *method,
                                   const char *version, const char *data,

@@ -73,7 +73,8 @@ enum api_route_flags {
     API_CACHE = 4,        /* The rendered answer may be kept and shared. */
     API_HASH_BLOCK = 8,   /* Blocks by ?hash= instead of ?index=. */
     API_VALUE_BODY = 16,  /* The body is a key's value: its own limit. */
-    API_ANY_METHOD = 32   /* Answers every method; outside /v1. */
+    API_ANY_METHOD = 32,  /* Answers every method; outside /v1. */
+    API_AGENT_CACHE = 64  /* Takes ?cached: X-Cache and Age are sent. */
 };
 
 /* One method of one path. Rows of one path stand together, in the order in

@@ -122,15 +122,6 @@ struct mr_api_stats {
 /* Counters since the start. Any thread. */
 void mr_api_stats(const struct mr_api *api, struct mr_api_stats *out_stats);
 
-/* A write of the API. The API's proposals are of this type, so whoever joins
- * raft with the state stores the result of mr_raft_fsm.apply's @own here
- * (mr_container_of(own, struct mr_api_write, proposal)->result); other
- * proposers on the same raft use it as well. */
-struct mr_api_write {
-    struct mr_raft_proposal proposal;
-    struct mr_kv_result result;
-};
-
 /* Register this agent's own node: its row, the serfHealth check and, on a
  * server, the service "consul". Builds the Register command into @out. */
 void mr_api_self_command(const struct mr_api_agent *agent, struct mr_buf *out);

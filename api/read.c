@@ -48,6 +48,8 @@ static bool parse_mode(struct api_http *x)
                          "Cannot specify ?cached with ?consistent, conflicting "
                          "semantics.");
     }
+    x->tells_cache = (req->route->flags & API_AGENT_CACHE) != 0 &&
+                     api_query_has(req, "cached");
     req->mode = stale        ? API_MODE_STALE
                 : consistent ? API_MODE_CONSISTENT
                              : API_MODE_DEFAULT;

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 
 struct write_op {
-    struct mr_api_write write; /* First: what the state machine finds. */
+    struct mr_write write; /* First: what the state machine finds. */
     struct api_http *exchange;
 };
 
@@ -37,8 +37,8 @@ struct mr_kv_view *api_view(struct api_request *req)
 
 static void on_done(struct mr_raft_proposal *proposal, enum mr_err err)
 {
-    struct mr_api_write *write =
-        mr_container_of(proposal, struct mr_api_write, proposal);
+    struct mr_write *write =
+        mr_container_of(proposal, struct mr_write, proposal);
     struct api_http *x =
         mr_container_of(write, struct write_op, write)->exchange;
 
