@@ -2,6 +2,7 @@
 """The process: signals, folders, ports, addresses, flags."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -223,6 +224,43 @@ def test_damaged_state_is_refused_or_rebuilt_never_shortened(solo):
     else:
         assert status == 1
         assert solo[0].folder in solo[0].log_text()
+
+
+def test_folder_of_a_newer_version_is_refused(solo):
+    """The log's identity row begins with its format; it is changed in place."""
+    server = solo[0]
+    server.kv_put("k", "v")
+    identity = server.self()["Config"]["NodeID"].encode()
+    assert server.terminate() == 0
+    row = re.compile(re.escape(b"\1" + bytes(7)) + b".{8}" + identity, re.S)
+    changed = 0
+    for folder, _, names in os.walk(server.folder):
+        for name in names:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                data = file.read()
+            newer = row.sub(lambda m: b"\x63" + m.group(0)[1:], data)
+            if newer != data:
+                changed += 1
+                with open(path, "wb") as file:
+                    file.write(newer)
+    assert changed, "the identity row was not found"
+    status, text = run_to_end(server)
+    assert status == 1, text
+    assert "newer version" in text and server.folder in text
+
+
+def test_folder_of_another_identity_is_refused(solo):
+    server = solo[0]
+    server.kv_put("k", "v")
+    assert server.terminate() == 0
+    other = "-node-id=11111111-2222-3333-4444-555555555555"
+    status, text = run_to_end(server, other)
+    assert status == 1, text
+    assert server.folder in text
+    server.start()
+    solo.wait_leader(timeout=20)
+    assert server.kv_get("k") == b"v"
 
 
 @pytest.mark.parametrize("flag", [
