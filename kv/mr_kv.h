@@ -158,8 +158,9 @@ void mr_kv_view_end(struct mr_kv_view *view);
 /* The revision the view shows. */
 uint64_t mr_kv_view_revision(const struct mr_kv_view *view);
 
-/* The raft entry up to which the view has applied. */
-uint64_t mr_kv_view_applied(const struct mr_kv_view *view);
+/* The raft entry up to which the view has applied, and its term (may be
+ * NULL). */
+uint64_t mr_kv_view_applied(const struct mr_kv_view *view, uint64_t *out_term);
 
 /* Every query below reports in *@out_index (may be NULL) the index Consul sends
  * as X-Consul-Index for it: it moves when the query's answer changed, and never

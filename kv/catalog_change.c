@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changing instances and checks, and what follows from it: the derived tables,
+ * the counters, the indexes of parity 4.2 and the topics to wake.
+ *
+ * A change of a check is a change of its service's answer, and one of a node's
+ * own check of every service on the node.
+ */
+#include "kv/catalog.h"
+
+/* ------------------------------------------------------------ service names */
+
+static void store_name(struct kv_batch *b, const struct kv_row_key *k,
+                       const struct mr_slice *old,
+                       const struct kv_service_name_row *row)
+{
+    mr_buf_reset(&b->row);
+    kv_put_varint(&b->row, row->index);
+    kv_put_varint(&b->row, row->instances);
+    mr_buf_add(&b->row, row->name.data, row->name.len);
+    if (mr_buf_failed(&b->row)) {
+        kv_tx_fail(&b->tx, MR_E_NOMEM);
+        return;
+    }
+    kv_tx_swap(&b->tx, kv_key_slice(k), old, mr_buf_slice(&b->row));
+}
+
+void kv_service_bump(struct kv_batch *b, struct mr_slice name, int delta)
+{
+    struct kv_service_name_row row = {0, 0, {NULL, 0}};
+    uint64_t rev = kv_batch_revision(b);
+    struct kv_row_key k;
+    struct mr_slice old;
+    bool is_old;
+
+    kv_key_init(&k, KV_SERVICE_NAME);
+    kv_key_lower_slice(&k, name);
+    if (!mr_slice_eq(mr_slice(k.bytes + 1, k.len - 1), name)) {
+        row.name = name;
+    }
+    is_old = kv_tx_get(&b->tx, kv_key_slice(&k), &old);
+    if (is_old && !kv_service_name_unpack(old, &row)) {
+        kv_tx_fail(&b->tx, MR_E_CORRUPT);
+        return;
+    }
+    if (delta == 0 && row.index == rev) {
+        return; /* This command has been here already. */
+    }
+    kv_batch_touch(b, MR_KV_TOPIC_SERVICE, name);
+    row.index = rev;
+    row.instances += (uint64_t)(int64_t)delta;
+    if (row.instances > 0) {
+        b->meta.services += is_old ? 0 : 1;
+        store_name(b, &k, is_old ? &old : NULL, &row);
+    } else if (kv_tx_del(&b->tx, kv_key_slice(&k))) {
+        b->meta.services--;
+        b->meta.extinct_rev = rev;
+    }
+}
+
+void kv_node_bump_services(struct kv_batch *b, const char *node)
+{
+    struct kv_row_key k;
+    struct kv_scan scan;
+    struct kv_row row;
+    struct mr_slice last = {NULL, 0};
+    struct mr_slice *names = NULL;
+    size_t n = 0;
+    size_t cap = 0;
+    size_t i;
+
+    kv_node_part_key(&k, KV_NODE_SERVICE, node, "");
+    kv_scan_open(&scan, &b->tx, kv_key_slice(&k));
+    while (kv_scan_next(&scan, &row)) {
+        if (last.data != NULL && mr_slice_eq(last, row.value)) {
+            continue; /* Instances of one service mostly follow each other. */
+        }
+        last = kv_arena_copy(&b->arena, row.value);
+        if (!kv_arena_push(&b->arena, &names, &n, &cap, last)) {
+            break;
+        }
+    }
+    kv_scan_close(&scan);
+    for (i = 0; i < n; i++) {
+        kv_service_bump(b, names[i], 0);
+    }
+}
+
+/* ------------------------------------------------------------ instances */
+
+static bool same_texts(char **a, size_t n_a, char **b, size_t n_b)
+{
+    size_t i;
+
+    for (i = 0; i < n_a && i < n_b; i++) {
+        if (strcmp(a[i], b[i]) != 0) {
+            return false;
+        }
+    }
+    return n_a == n_b;
+}
+
+/* The stored instance, decoded, or NULL. */
+static Mr__Service *decode_service(struct kv_batch *b, const char *node,
+                                   const struct kv_row_key *k,
+                                   struct mr_slice value)
+{
+    struct kv_row row = {kv_key_slice(k), value};
+    Mr__Service *service;
+    enum mr_err err = kv_unpack_service(&b->arena, &row, node, &service);
+
+    if (err != MR_OK) {
+        kv_tx_fail(&b->tx, err);
+        return NULL;
+    }
+    return service;
+}
+
+static void touch_instance(struct kv_batch *b, const char *node)
+{
+    b->meta.services_rev = b->meta.revision;
+    kv_batch_touch(b, MR_KV_TOPIC_SERVICES, mr_slice(NULL, 0));
+    kv_batch_touch(b, MR_KV_TOPIC_NODE, mr_slice_str(node));
+}
+
+/* Write the instance that differs from @old (NULL: there was none), which has
+ * the same place if its service's name is the same. */
+static void replace_service(struct kv_batch *b, const Mr__Service *old,
+                            const Mr__Service *service)
+{
+    bool is_moved = old != NULL && !kv_same_name(old->name, service->name);
+    bool is_indexed =
+        old != NULL && !is_moved &&
+        strcmp(old->address, service->address) == 0 &&
+        same_texts(old->tags, old->n_tags, service->tags, service->n_tags);
+    struct kv_row_key k;
+
+    if (old != NULL && !is_indexed) {
+        kv_index_service(&b->tx, old, false);
+    }
+    if (is_moved) {
+        kv_service_key(&k, old->name, old->node, old->id);
+        (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
+        kv_service_bump(b, mr_slice_str(old->name), -1);
+    }
+    kv_service_key(&k, service->name, service->node, service->id);
+    mr_buf_reset(&b->body);
+    kv_pack_service(&b->body, service);
+    (void)kv_batch_upsert(b, kv_key_slice(&k), mr_buf_slice(&b->body),
+                          old == NULL ? 0 : old->create_rev);
+    if (!is_indexed) {
+        kv_index_service(&b->tx, service, true);
+    }
+    kv_service_bump(b, mr_slice_str(service->name),
+                    old == NULL || is_moved ? 1 : 0);
+}
+
+void kv_service_ensure(struct kv_batch *b, const char *node,
+                       const Mr__Service *service)
+{
+    Mr__Service wanted = *service;
+    Mr__Service *old = NULL;
+    struct kv_row_key k;
+    struct mr_slice value;
+
+    wanted.node = (char *)(uintptr_t)node;
+    mr_buf_reset(&b->body);
+    kv_pack_service(&b->body, &wanted);
+    if (kv_service_find(&b->tx, node, wanted.id, &k, &value)) {
+        struct mr_slice body = value;
+        struct kv_revs revs;
+
+        old = decode_service(b, node, &k, value);
+        if (old == NULL || !kv_get_revs(&body, &revs)) {
+            return;
+        }
+        if (mr_slice_eq(body, mr_buf_slice(&b->body)) &&
+            kv_same_name(old->name, wanted.name)) {
+            return;
+        }
+    }
+    b->meta.instances += old == NULL ? 1 : 0;
+    (void)kv_batch_revision(b); /* It changes something for certain. */
+    replace_service(b, old, &wanted);
+    touch_instance(b, node);
+}
+
+void kv_service_remove(struct kv_batch *b, const char *node, const char *id,
+                       bool agent_only)
+{
+    struct kv_row_key k;
+    struct mr_slice value;
+    Mr__Service *old;
+
+    if (!kv_service_find(&b->tx, node, id, &k, &value)) {
+        return;
+    }
+    old = decode_service(b, node, &k, value);
+    if (old == NULL || (agent_only && old->origin != MR__ORIGIN__AGENT)) {
+        return;
+    }
+    kv_service_checks_remove(b, node, id, NULL);
+    (void)kv_batch_revision(b); /* It changes something for certain. */
+    kv_index_service(&b->tx, old, false);
+    (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
+    b->meta.instances--;
+    kv_service_bump(b, mr_slice_str(old->name), -1);
+    touch_instance(b, node);
+}
+
+/* ------------------------------------------------------------ checks */
+
+/* The answers that hold a check of @service_id ("": of the node) changed. */
+static void touch_check(struct kv_batch *b, const char *node,
+                        const char *service_id)
+{
+    struct kv_row_key k;
+    struct mr_slice name;
+
+    b->meta.checks_rev = kv_batch_revision(b);
+    kv_batch_touch(b, MR_KV_TOPIC_CHECKS, mr_slice(NULL, 0));
+    kv_batch_touch(b, MR_KV_TOPIC_NODE, mr_slice_str(node));
+    if (service_id[0] == '\0') {
+        kv_node_bump_services(b, node);
+        return;
+    }
+    kv_node_part_key(&k, KV_NODE_SERVICE, node, service_id);
+    if (kv_tx_get(&b->tx, kv_key_slice(&k), &name)) {
+        /* A copy: the row may move while it is bumped. */
+        kv_service_bump(b, kv_arena_copy(&b->arena, name), 0);
+    }
+}
+
+Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
+                        const char *check_id)
+{
+    struct kv_row_key k;
+    struct kv_row row;
+    Mr__Check *check;
+    enum mr_err err;
+
+    if (!kv_check_find(&b->tx, node, check_id, &k, &row.value)) {
+        return NULL;
+    }
+    row.key = kv_key_slice(&k);
+    err = kv_unpack_check(&b->arena, &row, node, NULL, &check);
+    if (err != MR_OK) {
+        kv_tx_fail(&b->tx, err);
+        return NULL;
+    }
+    return check;
+}
+
+static void drop_check(struct kv_batch *b, const Mr__Check *old)
+{
+    struct kv_row_key k;
+
+    kv_check_key(&k, old->node, old->service_id, old->check_id);
+    (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
+    kv_index_check(&b->tx, old, false);
+    touch_check(b, old->node, old->service_id);
+    b->meta.checks--;
+}
+
+void kv_check_ensure(struct kv_batch *b, const char *node,
+                     const Mr__Check *check)
+{
+    Mr__Check wanted = *check;
+    Mr__Check *old = kv_check_get(b, node, check->check_id);
+    uint64_t create_rev = old == NULL ? 0 : old->create_rev;
+    struct kv_row_key k;
+
+    wanted.node = (char *)(uintptr_t)node;
+    if (wanted.status[0] == '\0') {
+        wanted.status = (char *)(uintptr_t) "critical"; /* Never written to. */
+    }
+    if (old != NULL && strcmp(old->service_id, wanted.service_id) != 0) {
+        drop_check(b, old);
+        old = NULL;
+    }
+    kv_check_key(&k, node, wanted.service_id, wanted.check_id);
+    mr_buf_reset(&b->body);
+    kv_pack_check(&b->body, &wanted);
+    if (!kv_batch_upsert(b, kv_key_slice(&k), mr_buf_slice(&b->body),
+                         create_rev)) {
+        return;
+    }
+    if (old != NULL && strcmp(old->status, wanted.status) != 0) {
+        kv_index_check(&b->tx, old, false);
+    }
+    if (old == NULL || strcmp(old->status, wanted.status) != 0) {
+        kv_index_check(&b->tx, &wanted, true);
+    }
+    b->meta.checks += old == NULL ? 1 : 0;
+    touch_check(b, node, wanted.service_id);
+}
+
+void kv_check_remove(struct kv_batch *b, const char *node, const char *check_id,
+                     bool agent_only)
+{
+    Mr__Check *old = kv_check_get(b, node, check_id);
+
+    if (old != NULL && (!agent_only || old->origin == MR__ORIGIN__AGENT)) {
+        drop_check(b, old);
+    }
+}
+
+static bool is_kept(const Mr__Register *kept, struct mr_slice check_id)
+{
+    size_t i;
+
+    for (i = 0; kept != NULL && i < kept->n_checks; i++) {
+        if (mr_slice_eq(mr_slice_str(kept->checks[i]->check_id), check_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void kv_service_checks_remove(struct kv_batch *b, const char *node,
+                              const char *service_id, const Mr__Register *kept)
+{
+    struct kv_row_key k;
+    struct kv_scan scan;
+    struct kv_row row;
+    struct mr_slice parts[3];
+    struct mr_slice *ids = NULL;
+    size_t n = 0;
+    size_t cap = 0;
+    size_t i;
+
+    kv_check_key(&k, node, service_id, "");
+    kv_scan_open(&scan, &b->tx, kv_key_slice(&k));
+    while (kv_scan_next(&scan, &row)) {
+        if (!kv_key_split(row.key, parts, 3)) {
+            kv_tx_fail(&b->tx, MR_E_CORRUPT);
+        } else if (!is_kept(kept, parts[2]) &&
+                   !kv_arena_push(&b->arena, &ids, &n, &cap,
+                                  kv_arena_copy0(&b->arena, parts[2]))) {
+            break;
+        }
+    }
+    kv_scan_close(&scan);
+    for (i = 0; i < n; i++) {
+        kv_check_remove(b, node, ids[i].data, false);
+    }
+}

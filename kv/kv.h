@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store's insides, shared by the files of kv/. */
+#ifndef MR_KV_INTERNAL_H
+#define MR_KV_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/buf.h"
+#include "kv/arena.h"
+#include "kv/mr_kv.h"
+#include "kv/row.h"
+#include "kv/store.h"
+#include "kv/view.h"
+#include "kv/watch.h"
+
+#define KV_FORMAT_VERSION 1
+
+/* Names in the store's folder. */
+#define KV_STATE_FILE "state.mdb"
+#define KV_RESTORE_FILE "restore.mdb"
+#define KV_OPEN_FILE "open"
+
+/* Counters that every server has alike: the META row, part of the digest. */
+struct kv_meta {
+    uint64_t revision;
+    uint64_t keys_rev;     /* Last change of any key, deletions included. */
+    uint64_t nodes_rev;    /* Last change of any node row. */
+    uint64_t services_rev; /* Last change of any instance. */
+    uint64_t checks_rev;   /* Last change of any check. */
+    uint64_t extinct_rev;  /* When a service last lost its last instance. */
+    uint64_t graves_rev;   /* Graves up to this revision are forgotten. */
+    uint64_t keys;
+    uint64_t graves;
+    uint64_t nodes;
+    uint64_t services;
+    uint64_t instances;
+    uint64_t checks;
+};
+
+/* What this server knows about its copy: the LOCAL row. */
+struct kv_local {
+    uint64_t applied_index;
+    uint64_t applied_term;
+    struct mr_hash128 digest;
+};
+
+/* A command being applied. */
+struct kv_batch {
+    struct kv_tx tx;
+    struct kv_meta meta;
+    struct kv_touched touched;
+    struct kv_arena arena;   /* Of the command; reset before each. */
+    struct kv_arena scratch; /* Of one step of a command. */
+    struct mr_buf body;      /* Where a command packs a row's body. */
+    struct mr_buf row;       /* Where kv_batch_upsert() puts a row together. */
+    uint64_t commands;
+    struct mr_kv_result *result; /* Of the command. */
+    bool is_open;
+};
+
+struct mr_kv {
+    char *dir;
+    char *boot_id;
+    uint64_t map_size;
+
+    struct kv_pool *_Atomic pool; /* Current environment and its readers. */
+    struct kv_pool *old_pools;    /* Replaced by a restore; freed at close. */
+    struct kv_hub hub;
+
+    /* The apply thread's. */
+    struct kv_batch batch;
+
+    pthread_mutex_t lock; /* Over what was published last. */
+    struct kv_meta meta;
+    struct kv_local local;
+    uint64_t batches;
+    uint64_t commands;
+    atomic_uint_fast64_t revision; /* meta.revision, for anyone. */
+};
+
+/* Read or write the META and LOCAL rows. A missing or damaged row is
+ * MR_E_CORRUPT, one of a newer version MR_E_VERSION. */
+MR_MUST_CHECK enum mr_err kv_meta_load(struct kv_tx *tx, struct kv_meta *out);
+/* As kv_meta_load(). */
+MR_MUST_CHECK enum mr_err kv_local_load(struct kv_tx *tx, struct kv_local *out);
+/* Store @meta within @tx, whose error is sticky. */
+void kv_meta_store(struct kv_tx *tx, const struct kv_meta *meta);
+/* As kv_meta_store(). */
+void kv_local_store(struct kv_tx *tx, const struct kv_local *local);
+
+/* Give the empty @env its counters. */
+MR_MUST_CHECK enum mr_err kv_env_format(struct kv_env *env);
+
+/* Let readers know the committed @meta and @local, of a batch of @commands. */
+void kv_publish(struct mr_kv *kv, const struct kv_meta *meta,
+                const struct kv_local *local, uint64_t commands);
+
+/* The environment that is written. Apply thread. */
+struct kv_env *kv_current_env(struct mr_kv *kv);
+
+/* ------------------------------------------------------------ commands */
+
+/* Give up a batch that is open; one that is not is left alone. */
+void kv_batch_abort(struct kv_batch *b);
+
+/* The revision of the command being applied; the first call takes it. */
+uint64_t kv_batch_revision(struct kv_batch *b);
+
+/* Refuse the command for a reason in Consul's words. Nothing may have been
+ * written for it. */
+void kv_batch_refuse(struct kv_batch *b, const char *fmt, ...) MR_PRINTF(2, 3);
+
+/* Store @body under @key with revisions in front, unless the row holds just
+ * that. True when the row changed. @create_rev 0: as the old row, or now. */
+bool kv_batch_upsert(struct kv_batch *b, struct mr_slice key,
+                     struct mr_slice body, uint64_t create_rev);
+
+/* Note that a topic named by text changed. */
+void kv_batch_touch(struct kv_batch *b, enum mr_kv_topic_kind kind,
+                    struct mr_slice name);
+
+/* The commands, each decoded and of a known version. */
+void kv_keys_put(struct kv_batch *b, const Mr__KeyPut *cmd);
+/* As kv_keys_put(). */
+void kv_keys_delete(struct kv_batch *b, const Mr__KeyDelete *cmd);
+/* As kv_keys_put(). */
+void kv_catalog_register(struct kv_batch *b, const Mr__Register *cmd);
+/* As kv_keys_put(). */
+void kv_catalog_deregister(struct kv_batch *b, const Mr__Deregister *cmd);
+/* As kv_keys_put(). */
+void kv_catalog_check_update(struct kv_batch *b, const Mr__CheckUpdate *cmd);
+
+#endif /* MR_KV_INTERNAL_H */

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How keys and rows of the state are written as bytes.
+ *
+ * All tables lie in one tree; the first byte of a row's key is its table. Rows
+ * of the tables below KV_DERIVED are the state: they are in the digest and in
+ * snapshots. The tables above follow from them and are rebuilt by a restore.
+ *
+ *   table          key                                  value
+ *   LOCAL          -                                    applied, digest
+ *   META           -                                    struct kv_meta
+ *   KEY            key (cut and hashed beyond KV_KEY_CUT)   key row, keys.h
+ *   GRAVE          deleted key or prefix, cut           revision
+ *   NODE           lower(name)                          revs, Node
+ *   SERVICE        lower(name) 0 lower(node) 0 id       revs, Service
+ *   CHECK          lower(node) 0 service id 0 id        revs, Check
+ *   SERVICE_NAME   lower(name)                          index, instances, name
+ *   GRAVE_REV      revision                             GRAVE key
+ *   NODE_ID        lower(id)                            lower(node)
+ *   NODE_SERVICE   lower(node) 0 id                     lower(service name)
+ *   NODE_CHECK     lower(node) 0 check id               service id
+ *   TAG            lower(service name) 0 tag            instances[, tag]
+ *   STATE          state, lower(node) 0 check id        service id
+ *   ADDRESS        IP, kind, lower(node) 0 id           service name
+ *
+ * A row leaves out what its key says.
+ */
+#ifndef MR_KV_ROW_H
+#define MR_KV_ROW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/slice.h"
+#include "kv/arena.h"
+#include "kv/schema.pb-c.h"
+
+enum kv_table {
+    KV_LOCAL = 0x01,
+    KV_META = 0x02,
+    KV_KEY = 0x10,
+    KV_GRAVE = 0x11,
+    KV_NODE = 0x20,
+    KV_SERVICE = 0x21,
+    KV_CHECK = 0x22,
+    KV_SERVICE_NAME = 0x23,
+    KV_DERIVED = 0x80,
+    KV_GRAVE_REV = 0x80,
+    KV_NODE_ID = 0x81,
+    KV_NODE_SERVICE = 0x82,
+    KV_NODE_CHECK = 0x83,
+    KV_TAG = 0x84,
+    KV_STATE = 0x85,
+    KV_ADDRESS = 0x86
+};
+
+/* What LMDB takes as a key. */
+#define KV_ROW_KEY_MAX 511
+
+/* Longest names that fit every key they are part of. */
+#define KV_NODE_NAME_MAX 190
+#define KV_SERVICE_NAME_MAX 160
+#define KV_SERVICE_ID_MAX 150
+#define KV_CHECK_ID_MAX 168
+#define KV_NODE_ID_MAX 64
+
+/* The key of a row, being built. Parts that do not fit make it overflow; such a
+ * key finds nothing, and nothing is ever stored under it. */
+struct kv_row_key {
+    size_t len;
+    bool overflow;
+    uint8_t bytes[KV_ROW_KEY_MAX];
+};
+
+/* Begin a key of @table. */
+void kv_key_init(struct kv_row_key *k, enum kv_table table);
+/* Append bytes as they are. */
+void kv_key_add(struct kv_row_key *k, struct mr_slice part);
+/* Append a text as it is. */
+void kv_key_text(struct kv_row_key *k, const char *text);
+/* Append a text in lower case (ASCII). */
+void kv_key_lower(struct kv_row_key *k, const char *text);
+/* As kv_key_lower(). */
+void kv_key_lower_slice(struct kv_row_key *k, struct mr_slice text);
+/* Append one byte; 0 separates parts, which themselves hold no 0. */
+void kv_key_byte(struct kv_row_key *k, uint8_t byte);
+/* Append a number so that order is numeric. */
+void kv_key_u64(struct kv_row_key *k, uint64_t n);
+
+/* Whether two texts are one name: equal but for case (ASCII). */
+bool kv_same_name(const char *a, const char *b);
+
+/* The key's bytes, borrowed; none of a key that overflowed. */
+static inline struct mr_slice kv_key_slice(const struct kv_row_key *k)
+{
+    return mr_slice(k->bytes, k->overflow ? 0 : k->len);
+}
+
+/* The parts of the stored key @key behind its table byte, split at 0 bytes. The
+ * last part may be anything. False when there are not exactly @n parts. */
+bool kv_key_split(struct mr_slice key, struct mr_slice *parts, size_t n);
+
+/* Append @n in 1 to 10 bytes. */
+void kv_put_varint(struct mr_buf *b, uint64_t n);
+/* Take a number off the front of @s; false when it is cut or too long. */
+bool kv_get_varint(struct mr_slice *s, uint64_t *out_n);
+
+/* The revisions at the front of a row. */
+struct kv_revs {
+    uint64_t create;
+    uint64_t modify;
+};
+
+/* Append @revs. */
+void kv_put_revs(struct mr_buf *b, struct kv_revs revs);
+/* Take revisions off the front of @row, leaving the body. */
+bool kv_get_revs(struct mr_slice *row, struct kv_revs *out_revs);
+
+/* Append the body of a row: @message without what the key says. */
+void kv_pack_node(struct mr_buf *b, const Mr__Node *message);
+/* As kv_pack_node(). */
+void kv_pack_service(struct mr_buf *b, const Mr__Service *message);
+/* As kv_pack_node(). */
+void kv_pack_check(struct mr_buf *b, const Mr__Check *message);
+
+/* A stored row, borrowed. */
+struct kv_row {
+    struct mr_slice key;
+    struct mr_slice value;
+};
+
+/* Decode a stored row into @a. MR_E_NOMEM, MR_E_CORRUPT. */
+MR_MUST_CHECK enum mr_err kv_unpack_node(struct kv_arena *a,
+                                         const struct kv_row *row,
+                                         Mr__Node **out_node);
+/* As kv_unpack_node(). @node (borrowed) is the node's name as people write
+ * it. */
+MR_MUST_CHECK enum mr_err kv_unpack_service(struct kv_arena *a,
+                                            const struct kv_row *row,
+                                            const char *node,
+                                            Mr__Service **out_service);
+/* As kv_unpack_service(). @service, NULL for a check of the node, supplies the
+ * service's name and tags. */
+MR_MUST_CHECK enum mr_err
+kv_unpack_check(struct kv_arena *a, const struct kv_row *row, const char *node,
+                const Mr__Service *service, Mr__Check **out_check);
+
+#endif /* MR_KV_ROW_H */
