@@ -316,8 +316,9 @@ struct driver_io {
 
 struct driver_options {
     uint64_t id;
-    const char *address;   /* host:port, informational. */
-    uint64_t incarnation;  /* Random, new in every start of the process. */
+    const char *address; /* host:port, informational. */
+    /* Not 0, and greater in every start of the process: a counter on disk. */
+    uint64_t incarnation;
     unsigned seed;         /* For election timeouts. */
     unsigned election_ms;  /* 0: 300. */
     unsigned heartbeat_ms; /* 0: 50. */
@@ -357,7 +358,8 @@ struct driver_disk {
 };
 
 /* Make a driver and start the core on what the disk holds. @options is copied.
- * The caller owns *@out_driver and releases it with driver_free().
+ * The caller owns *@out_driver and releases it with driver_free(). Functions of
+ * @options->io are called before this returns.
  *
  * MR_E_NOMEM. MR_E_CORRUPT: @disk contradicts itself. */
 MR_MUST_CHECK enum mr_err driver_new(const struct driver_options *options,
@@ -426,15 +428,15 @@ MR_MUST_CHECK enum mr_err driver_propose(struct driver *d,
 MR_MUST_CHECK enum mr_err driver_read(struct driver *d,
                                       struct mr_raft_read *read);
 
-/* Begin the cluster's log with these servers as voters. Every one of them must
- * be given the same set; the order does not matter. Once in a server's life.
- * MR_E_EXISTS: it has a log or a leader already. MR_E_INVALID: not among them,
- * an ID or address twice. */
 struct driver_server {
     uint64_t id;
     const char *address;
 };
-/* See above. */
+
+/* Begin the cluster's log with these servers as voters. Every one of them must
+ * be given the same set; the order does not matter. Once in a server's life.
+ * MR_E_EXISTS: it has a log or a leader already. MR_E_INVALID: not among them,
+ * or an ID twice. */
 MR_MUST_CHECK enum mr_err driver_bootstrap(struct driver *d,
                                            const struct driver_server *servers,
                                            size_t n);
