@@ -494,6 +494,18 @@ static bool is_too_deep(struct mr_slice body)
     return false;
 }
 
+/* jansson says "out of memory" at some places only; at the others it calls a
+ * text invalid in which there is nothing wrong. */
+static bool is_out_of_memory(const json_error_t *error)
+{
+    static const char surrogate[] = "invalid Unicode";
+    enum json_error_code code = json_error_code(error);
+
+    return code == json_error_out_of_memory || error->text[0] == '\0' ||
+           (code == json_error_invalid_syntax &&
+            strncmp(error->text, surrogate, sizeof surrogate - 1) != 0);
+}
+
 static enum mr_err parse_body(struct decode *d, struct mr_slice body)
 {
     json_error_t error;
@@ -507,13 +519,13 @@ static enum mr_err parse_body(struct decode *d, struct mr_slice body)
     if (d->root != NULL) {
         return MR_OK;
     }
-    if (json_error_code(&error) == json_error_out_of_memory) {
+    if (decode_syntax(body, why, sizeof why)) {
+        return decode_fail(d, "%s", why);
+    }
+    if (is_out_of_memory(&error)) {
         return MR_E_NOMEM;
     }
-    if (!decode_syntax(body, why, sizeof why)) {
-        return decode_fail(d, "invalid JSON: %s", error.text);
-    }
-    return decode_fail(d, "%s", why);
+    return decode_fail(d, "invalid JSON: %s", error.text);
 }
 
 enum mr_err decode_body(struct decode *d, struct mr_slice body,
