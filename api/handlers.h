@@ -195,4 +195,25 @@ enum mr_err api_agent_monitor(struct api_request *req, struct mr_kv_view *view,
 enum mr_err api_agent_host(struct api_request *req, struct mr_kv_view *view,
                            struct mr_buf *out);
 
+/* ---- absent_routes.c: features that hold nothing here */
+
+/* GET /v1/connect/intentions */
+enum mr_err api_intentions_list(struct api_request *req,
+                                struct mr_kv_view *view, struct mr_buf *out);
+/* GET /v1/connect/intentions/check: needs ?source and ?destination. */
+bool api_intentions_check_prepare(struct api_request *req);
+/* GET /v1/connect/intentions/check */
+enum mr_err api_intentions_check(struct api_request *req,
+                                 struct mr_kv_view *view, struct mr_buf *out);
+/* GET /v1/connect/intentions/match: needs ?by and ?name. */
+bool api_intentions_match_prepare(struct api_request *req);
+/* GET /v1/connect/intentions/match */
+enum mr_err api_intentions_match(struct api_request *req,
+                                 struct mr_kv_view *view, struct mr_buf *out);
+/* GET /v1/config/KIND[/NAME]: refuses unknown kinds. */
+bool api_config_prepare(struct api_request *req);
+/* GET /v1/config/KIND[/NAME] */
+enum mr_err api_config_get(struct api_request *req, struct mr_kv_view *view,
+                           struct mr_buf *out);
+
 #endif /* API_HANDLERS_H */

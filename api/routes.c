@@ -36,6 +36,9 @@
            "Connect must be enabled in order to use this endpoint")
 #define MISSING(method, path)                                                  \
     REFUSE(method, path, 0, 501, "This endpoint is not implemented")
+#define MISSING_READ(path)                                                     \
+    REFUSE("GET", path, API_META_ON_FAIL, 501,                                 \
+           "This endpoint is not implemented")
 
 #define CATALOG (API_CONSISTENCY | API_META_ON_FAIL)
 
@@ -136,23 +139,25 @@ static const struct api_route routes[] = {
          api_catalog_gateway_services),
 
     MISSING("PUT", "/v1/config"),
-    MISSING("GET", "/v1/config/"),
+    READ("/v1/config/", 0, api_config_prepare, api_config_get),
     MISSING("DELETE", "/v1/config/"),
 
     NO_CONNECT("GET", "/v1/connect/ca/configuration", 0),
     NO_CONNECT("PUT", "/v1/connect/ca/configuration", 0),
     NO_CONNECT("GET", "/v1/connect/ca/roots", API_META_ON_FAIL),
-    NO_CONNECT("GET", "/v1/connect/intentions", 0),
+    READ("/v1/connect/intentions", 0, NULL, api_intentions_list),
     NO_CONNECT("POST", "/v1/connect/intentions", 0),
-    NO_CONNECT("GET", "/v1/connect/intentions/match", 0),
-    NO_CONNECT("GET", "/v1/connect/intentions/check", 0),
+    PLAIN("/v1/connect/intentions/match", 0, api_intentions_match_prepare,
+          api_intentions_match),
+    PLAIN("/v1/connect/intentions/check", 0, api_intentions_check_prepare,
+          api_intentions_check),
     NO_CONNECT("GET", "/v1/connect/intentions/", 0),
     NO_CONNECT("PUT", "/v1/connect/intentions/", 0),
     NO_CONNECT("DELETE", "/v1/connect/intentions/", 0),
 
     MISSING("GET", "/v1/coordinate/datacenters"),
-    MISSING("GET", "/v1/coordinate/nodes"),
-    MISSING("GET", "/v1/coordinate/node/"),
+    MISSING_READ("/v1/coordinate/nodes"),
+    MISSING_READ("/v1/coordinate/node/"),
     MISSING("PUT", "/v1/coordinate/update"),
 
     NO_CONNECT("GET", "/v1/discovery-chain/", API_META_ON_FAIL),
@@ -174,9 +179,9 @@ static const struct api_route routes[] = {
     READ("/v1/health/ingress/", CATALOG, api_health_checks_prepare,
          api_health_ingress),
 
-    MISSING("GET", "/v1/internal/ui/nodes"),
-    MISSING("GET", "/v1/internal/ui/node/"),
-    MISSING("GET", "/v1/internal/ui/services"),
+    MISSING_READ("/v1/internal/ui/nodes"),
+    MISSING_READ("/v1/internal/ui/node/"),
+    MISSING_READ("/v1/internal/ui/services"),
     NO_ACL("POST", "/v1/internal/acl/authorize"),
 
     READ("/v1/kv/", API_CACHE, api_kv_get_prepare, api_kv_get),
@@ -195,18 +200,18 @@ static const struct api_route routes[] = {
     MISSING("GET", "/v1/operator/autopilot/health"),
     PLAIN("/v1/operator/digest", 0, NULL, api_digest),
 
-    MISSING("GET", "/v1/query"),
+    MISSING_READ("/v1/query"),
     MISSING("POST", "/v1/query"),
-    MISSING("GET", "/v1/query/"),
+    MISSING_READ("/v1/query/"),
     MISSING("PUT", "/v1/query/"),
     MISSING("DELETE", "/v1/query/"),
 
     MISSING("PUT", "/v1/session/create"),
     MISSING("PUT", "/v1/session/destroy/"),
     MISSING("PUT", "/v1/session/renew/"),
-    MISSING("GET", "/v1/session/info/"),
-    MISSING("GET", "/v1/session/node/"),
-    MISSING("GET", "/v1/session/list"),
+    MISSING_READ("/v1/session/info/"),
+    MISSING_READ("/v1/session/node/"),
+    MISSING_READ("/v1/session/list"),
 
     PLAIN("/v1/status/leader", 0, NULL, api_status_leader),
     PLAIN("/v1/status/peers", 0, NULL, api_status_peers),
