@@ -101,6 +101,21 @@ static bool node_exists(struct kv_batch *b, const char *node)
     return kv_tx_get(&b->tx, kv_key_slice(&k), &value);
 }
 
+/* Create or change a check; one of the same type keeps its result if asked. */
+static void ensure_check(struct kv_batch *b, const char *node,
+                         const Mr__Check *check, bool keeps_state)
+{
+    Mr__Check wanted = *check;
+    Mr__Check *old =
+        keeps_state ? kv_check_get(b, node, check->check_id) : NULL;
+
+    if (old != NULL && strcmp(old->type, check->type) == 0) {
+        wanted.status = old->status;
+        wanted.output = old->output;
+    }
+    kv_check_ensure(b, node, &wanted);
+}
+
 void kv_catalog_register(struct kv_batch *b, const Mr__Register *cmd)
 {
     Mr__Node *renamed = NULL;
@@ -126,7 +141,7 @@ void kv_catalog_register(struct kv_batch *b, const Mr__Register *cmd)
         }
     }
     for (i = 0; i < cmd->n_checks; i++) {
-        kv_check_ensure(b, node, cmd->checks[i]);
+        ensure_check(b, node, cmd->checks[i], cmd->keep_check_state);
     }
 }
 

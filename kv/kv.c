@@ -19,7 +19,6 @@
 
 #include "base/mem.h"
 
-#define PATH_LEN 4096
 #define META_FIELDS 13
 #define LOCAL_LEN (6 * 8)
 
@@ -143,18 +142,18 @@ static enum mr_err system_error(void)
                                               : MR_E_IO;
 }
 
-static bool join(char out[PATH_LEN], const char *dir, const char *name)
+bool kv_path(char out[KV_PATH_LEN], const char *dir, const char *name)
 {
-    int n = snprintf(out, PATH_LEN, "%s/%s", dir, name);
+    int n = snprintf(out, KV_PATH_LEN, "%s/%s", dir, name);
 
-    return n > 0 && n < PATH_LEN;
+    return n > 0 && n < KV_PATH_LEN;
 }
 
-static void remove_file(const char *dir, const char *name)
+void kv_remove_file(const char *dir, const char *name)
 {
-    char path[PATH_LEN];
+    char path[KV_PATH_LEN];
 
-    if (join(path, dir, name)) {
+    if (kv_path(path, dir, name)) {
         (void)unlink(path); /* It may be absent. */
     }
 }
@@ -176,12 +175,12 @@ static enum mr_err sync_dir(const char *dir)
 /* Whether state.mdb may be used: see the top of the file. */
 static bool is_trusted(const char *dir, const char *boot_id)
 {
-    char path[PATH_LEN];
+    char path[KV_PATH_LEN];
     char text[256];
     size_t len;
     FILE *f;
 
-    if (!join(path, dir, KV_OPEN_FILE)) {
+    if (!kv_path(path, dir, KV_OPEN_FILE)) {
         return false;
     }
     f = fopen(path, "re");
@@ -197,12 +196,12 @@ static bool is_trusted(const char *dir, const char *boot_id)
 /* Leave the mark of an open store, on the disk before the first write. */
 static enum mr_err mark_open(const char *dir, const char *boot_id)
 {
-    char path[PATH_LEN];
+    char path[KV_PATH_LEN];
     size_t len = strlen(boot_id);
     enum mr_err err = MR_OK;
     int fd;
 
-    if (!join(path, dir, KV_OPEN_FILE)) {
+    if (!kv_path(path, dir, KV_OPEN_FILE)) {
         return MR_E_IO;
     }
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -227,11 +226,11 @@ static enum mr_err prepare_dir(const char *dir, const char *boot_id,
         return mr_fail(detail, system_error(), "cannot create the folder %s",
                        dir);
     }
-    remove_file(dir, KV_RESTORE_FILE);
-    remove_file(dir, KV_RESTORE_FILE "-lock");
-    remove_file(dir, KV_STATE_FILE "-lock"); /* Of a process that is gone. */
+    kv_remove_file(dir, KV_RESTORE_FILE);
+    kv_remove_file(dir, KV_RESTORE_FILE "-lock");
+    kv_remove_file(dir, KV_STATE_FILE "-lock"); /* Of a process that is gone. */
     if (!is_trusted(dir, boot_id)) {
-        remove_file(dir, KV_STATE_FILE);
+        kv_remove_file(dir, KV_STATE_FILE);
     }
     err = mark_open(dir, boot_id);
     if (err != MR_OK) {
@@ -283,12 +282,12 @@ static enum mr_err load(struct mr_kv *kv, struct kv_env *env)
 
 static enum mr_err open_env(struct mr_kv *kv, struct mr_detail *detail)
 {
-    char path[PATH_LEN];
+    char path[KV_PATH_LEN];
     struct kv_env *env = NULL;
     struct kv_pool *pool;
     enum mr_err err;
 
-    if (!join(path, kv->dir, KV_STATE_FILE)) {
+    if (!kv_path(path, kv->dir, KV_STATE_FILE)) {
         return mr_fail(detail, MR_E_INVALID, "the path %s is too long",
                        kv->dir);
     }
@@ -389,7 +388,7 @@ void mr_kv_close(struct mr_kv *kv)
     kv_batch_abort(&kv->batch);
     pool = atomic_load(&kv->pool);
     if (kv_env_sync(pool->env) == MR_OK && sync_dir(kv->dir) == MR_OK) {
-        remove_file(kv->dir, KV_OPEN_FILE);
+        kv_remove_file(kv->dir, KV_OPEN_FILE);
     }
     destroy(kv);
 }

@@ -20,6 +20,7 @@
 #define KV_STATE_FILE "state.mdb"
 #define KV_RESTORE_FILE "restore.mdb"
 #define KV_OPEN_FILE "open"
+#define KV_PATH_LEN 4096
 
 /* Counters that every server has alike: the META row, part of the digest. */
 struct kv_meta {
@@ -88,6 +89,12 @@ MR_MUST_CHECK enum mr_err kv_local_load(struct kv_tx *tx, struct kv_local *out);
 void kv_meta_store(struct kv_tx *tx, const struct kv_meta *meta);
 /* As kv_meta_store(). */
 void kv_local_store(struct kv_tx *tx, const struct kv_local *local);
+
+/* Write @dir/@name to @out; false when it does not fit. */
+bool kv_path(char out[KV_PATH_LEN], const char *dir, const char *name);
+
+/* Remove the file @name of @dir; it may be absent. */
+void kv_remove_file(const char *dir, const char *name);
 
 /* Give the empty @env its counters. */
 MR_MUST_CHECK enum mr_err kv_env_format(struct kv_env *env);
