@@ -50,7 +50,7 @@ void *decode_alloc(struct decode *d, size_t size)
 {
     char *found;
 
-    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size = (size + ALIGNMENT) / ALIGNMENT * ALIGNMENT; /* And never none. */
     if (size > d->left) {
         size_t cap = size > BLOCK_SIZE ? size : BLOCK_SIZE;
         struct decode_block *block = mr_calloc(1, sizeof *block + cap);
