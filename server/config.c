@@ -158,9 +158,9 @@ static enum mr_err set_duration(int64_t *out, const struct server_option *o,
     mr_duration_format(&range, o->min);
     mr_buf_str(&range, " to ");
     mr_duration_format(&range, o->max);
-    err = mr_fail(detail, MR_E_INVALID,
-                  "%s: invalid duration: \"%s\" (want %s)", name_of(o), text,
-                  mr_buf_cstr(&range));
+    err =
+        mr_fail(detail, MR_E_INVALID, "%s: invalid duration: \"%s\" (want %s)",
+                name_of(o), text, mr_buf_cstr(&range));
     mr_buf_deinit(&range);
     return err;
 }
@@ -350,11 +350,9 @@ void server_config_json(const struct server_config *cfg,
     }
 }
 
-void server_config_diff(const struct server_config *a,
-                        const struct server_config *b,
-                        void (*cb)(void *arg,
-                                   const struct server_option *option),
-                        void *arg)
+void server_config_diff(
+    const struct server_config *a, const struct server_config *b,
+    void (*cb)(void *arg, const struct server_option *option), void *arg)
 {
     struct mr_buf ja = MR_BUF_INIT;
     struct mr_buf jb = MR_BUF_INIT;

@@ -99,23 +99,22 @@ enum server_option_use {
 };
 
 struct server_option {
-    const char *flag;    /* Without dashes; NULL: in files only. */
-    const char *key;     /* Path in files, "ports.http"; NULL: a flag only. */
+    const char *flag; /* Without dashes; NULL: in files only. */
+    const char *key;  /* Path in files, "ports.http"; NULL: a flag only. */
     enum server_option_type type;
     enum server_option_use use;
     size_t offset;       /* Of the member in struct server_config. */
     const char *initial; /* Default as text; NULL: none. */
     int64_t min;         /* Range of INT and DURATION (in ns). */
     int64_t max;
-    const char *help;    /* Or, of IGNORED and REFUSED, why. */
+    const char *help; /* Or, of IGNORED and REFUSED, why. */
 };
 
 /* The table, *@out_n rows. Static. */
 const struct server_option *server_options(size_t *out_n);
 
 /* The row of the flag @name of @len bytes, or NULL. */
-const struct server_option *server_option_by_flag(const char *name,
-                                                  size_t len);
+const struct server_option *server_option_by_flag(const char *name, size_t len);
 
 /* The row of the key @path (any case), or NULL. */
 const struct server_option *server_option_by_key(const char *path);
@@ -177,16 +176,13 @@ MR_MUST_CHECK enum mr_err server_config_resolve(struct server_config *cfg,
                                                 struct mr_detail *detail);
 
 /* Call @cb with each option whose value differs. */
-void server_config_diff(const struct server_config *a,
-                        const struct server_config *b,
-                        void (*cb)(void *arg,
-                                   const struct server_option *option),
-                        void *arg);
+void server_config_diff(
+    const struct server_config *a, const struct server_config *b,
+    void (*cb)(void *arg, const struct server_option *option), void *arg);
 
 /* Append the value of @option as JSON (durations as text). */
 void server_config_json(const struct server_config *cfg,
-                        const struct server_option *option,
-                        struct mr_buf *out);
+                        const struct server_option *option, struct mr_buf *out);
 
 /* Append the help of every flag of the agent, two lines each. */
 void server_config_help(struct mr_buf *out);

@@ -93,8 +93,8 @@ static enum mr_err check_names(struct server_config *cfg,
         *c = (char)tolower((unsigned char)*c);
     }
     if (cfg->node_id != NULL && !mr_uuid_valid(cfg->node_id)) {
-        return mr_fail(detail, MR_E_INVALID,
-                       "node_id \"%.200s\" is not a UUID", cfg->node_id);
+        return mr_fail(detail, MR_E_INVALID, "node_id \"%.200s\" is not a UUID",
+                       cfg->node_id);
     }
     return MR_OK;
 }
@@ -127,8 +127,7 @@ static enum mr_err check_dns(struct server_config *cfg,
         strcmp(cfg->domain, "micro") == 0) {
         err = put(&cfg->alt_domain, "consul");
     }
-    if (err == MR_OK && cfg->alt_domain != NULL &&
-        cfg->alt_domain[0] == '\0') {
+    if (err == MR_OK && cfg->alt_domain != NULL && cfg->alt_domain[0] == '\0') {
         mr_free(cfg->alt_domain); /* "" turns it off. */
         cfg->alt_domain = NULL;
     }
@@ -415,8 +414,8 @@ static enum mr_err resolve_list(const char *key, const char *text,
 /* RFC 1918 and RFC 6598. */
 static bool is_private(const struct sockaddr *sa)
 {
-    uint32_t ip = ntohl(
-        ((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr);
+    uint32_t ip =
+        ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr);
 
     return ip >> 24 == 10 || ip >> 20 == 0xac1 || ip >> 16 == 0xc0a8 ||
            ip >> 22 == 0x191;
@@ -453,8 +452,8 @@ static enum mr_err find_private(char out[INET6_ADDRSTRLEN],
                    n == 0 ? "No" : "More than one");
 }
 
-static enum mr_err resolve_advertise(struct server_config *cfg, const char *bind,
-                                     struct mr_detail *detail)
+static enum mr_err resolve_advertise(struct server_config *cfg,
+                                     const char *bind, struct mr_detail *detail)
 {
     char ip[INET6_ADDRSTRLEN];
     enum mr_err err;

@@ -340,8 +340,9 @@ static enum mr_err read_file(struct server_config *cfg, const char *path,
     size_t len;
 
     if (in == NULL) {
-        return mr_fail(detail, MR_E_IO, "config: Open failed on %s. open %s: %s",
-                       path, path, strerror(errno));
+        return mr_fail(detail, MR_E_IO,
+                       "config: Open failed on %s. open %s: %s", path, path,
+                       strerror(errno));
     }
     mr_buf_init(&text, FILE_MAX_BYTES);
     while ((len = fread(chunk, 1, sizeof chunk, in)) > 0) {
@@ -351,9 +352,9 @@ static enum mr_err read_file(struct server_config *cfg, const char *path,
         err = mr_fail(detail, MR_E_IO, "config: cannot read %s: %s", path,
                       strerror(errno));
     } else if (mr_buf_failed(&text)) {
-        err = mr_fail(detail, MR_E_INVALID,
-                      "config: %s is larger than %d bytes", path,
-                      FILE_MAX_BYTES);
+        err =
+            mr_fail(detail, MR_E_INVALID, "config: %s is larger than %d bytes",
+                    path, FILE_MAX_BYTES);
     } else {
         err = server_config_parse(cfg, path, mr_buf_slice(&text), detail);
     }

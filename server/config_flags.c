@@ -49,8 +49,8 @@ static enum mr_err next_flag(int argc, char *const *argv, int *at,
     size_t len = strcspn(name, "=");
 
     if (word[0] != '-' || len == 0) {
-        return mr_fail(detail, MR_E_INVALID,
-                       "Unexpected extra arguments: [%s]", word);
+        return mr_fail(detail, MR_E_INVALID, "Unexpected extra arguments: [%s]",
+                       word);
     }
     out->option = server_option_by_flag(name, len);
     if (out->option == NULL) {
