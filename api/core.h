@@ -100,6 +100,7 @@ struct api_http {
     struct mr_list park_link;     /* In the park's list of the woken. */
     struct mr_heap_node deadline; /* In the park's heap. */
     int watched_fd;               /* Watched for the client's going, or -1. */
+    bool is_blocking;             /* Between api_block() and api_unblock(). */
     bool is_client_gone;          /* Set by the park, with its lock. */
     atomic_bool waiter_fired;     /* The hub's callback has ended. */
     union {
@@ -207,7 +208,7 @@ void api_wake(struct api_http *x);
  * *@out_err is MR_OK. */
 bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err);
 
-/* Undo what api_block() registered, after the wake. */
+/* Undo what api_block() registered, after the wake; a no-op without it. */
 void api_unblock(struct api_http *x);
 
 /* ------------------------------------------------------------- http.c */

@@ -216,6 +216,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection,
     (void)connection;
     (void)how;
     if (x != NULL) {
+        /* A resumed connection that turns out closed comes here at once. */
+        api_unblock(x);
         api_response_release(x->made);
         api_cached_release(x->cached);
         api_exchange_free(x);

@@ -213,6 +213,7 @@ bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err)
         *out_err = err;
         return false;
     }
+    x->is_blocking = true;
     atomic_fetch_add_explicit(&api->parked, 1, memory_order_relaxed);
     return true;
 }
@@ -221,6 +222,10 @@ void api_unblock(struct api_http *x)
 {
     struct mr_api *api = x->req.api;
 
+    if (!x->is_blocking) {
+        return;
+    }
+    x->is_blocking = false;
     park_remove(api->park, x);
     cancel_waiter(x);
     if (mr_now_ms(x->req.options->clock) >= x->wait_until_ms ||

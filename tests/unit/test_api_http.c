@@ -364,6 +364,29 @@ static void blocking_query_ends_with_its_client(void **state)
     await_parked(f, 0);
 }
 
+/* Clients that leave together, by reset or in order, leave nothing behind. */
+static void leaving_crowd_leaves_nothing_behind(void **state)
+{
+    static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    struct fixture *f = *state;
+    struct blocked b[150];
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
+        b[i] = begin_blocking(f, "/v1/kv/b?index=1&wait=600s");
+    }
+    await_parked(f, MR_ARRAY_LEN(b));
+    for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
+        if (i % 2 == 0) {
+            (void)setsockopt(b[i].fd, SOL_SOCKET, SO_LINGER, &reset,
+                             sizeof reset);
+        }
+        close(b[i].fd);
+    }
+    await_parked(f, 0);
+    expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
+    expect(f, "PUT", "/v1/kv/b", "2", 200, "true");
+}
+
 /* Many waiters of one key are all answered by one change. */
 static void all_waiters_of_a_key_are_woken(void **state)
 {
@@ -575,6 +598,7 @@ int main(void)
         with_service(blocking_query_wakes_on_its_key),
         with_service(blocking_query_times_out_with_the_same_index),
         with_service(blocking_query_ends_with_its_client),
+        with_service(leaving_crowd_leaves_nothing_behind),
         with_service(all_waiters_of_a_key_are_woken),
         with_service(quiescing_ends_waits_with_503),
         with_service(write_errors_are_told_truthfully),
