@@ -34,7 +34,8 @@ enum record {
     REC_IDENTITY = 1,
     REC_VOTE = 2,
     REC_CLUSTER = 3,
-    REC_SNAPSHOT = 4
+    REC_SNAPSHOT = 4,
+    REC_STARTS = 5
 };
 
 /* Stored as they are, in the machine's byte order like LMDB's own pages. */
@@ -221,23 +222,33 @@ static uint64_t hash_identity(const struct stored_identity *id)
     return mr_hash64(mr_slice(id, offsetof(struct stored_identity, hash)), 0);
 }
 
-static enum mr_err write_identity(struct logdb *db,
-                                  const struct logdb_options *o)
+static void put_identity(struct logdb *db, const struct logdb_options *o)
 {
     struct stored_identity id;
-    enum mr_err err;
 
     memset(&id, 0, sizeof id);
     id.version = FORMAT_VERSION;
     id.raft_id = o->new_id;
-    db->state.raft_id = o->new_id;
     memcpy(id.node_id, o->node_id, strlen(o->node_id));
     id.hash = hash_identity(&id);
-    err = logdb_begin(db);
+    (void)failed(db, put(db, REC_IDENTITY, &id, sizeof id, 0));
+    db->state.raft_id = o->new_id;
+}
+
+/* Count the start, which also shows that the log can be written. */
+static enum mr_err write_start(struct logdb *db, const struct logdb_options *o,
+                               bool is_fresh)
+{
+    enum mr_err err = logdb_begin(db);
+
     if (err != MR_OK) {
         return err;
     }
-    (void)failed(db, put(db, REC_IDENTITY, &id, sizeof id, 0));
+    if (is_fresh) {
+        put_identity(db, o);
+    }
+    db->state.starts++;
+    put_pair(db, REC_STARTS, db->state.starts, 0);
     return logdb_commit(db);
 }
 
@@ -373,16 +384,19 @@ static enum mr_err load_state(struct logdb *db, MDB_txn *txn)
 {
     struct stored_pair vote;
     struct stored_pair cluster;
+    struct stored_pair starts;
     enum mr_err err;
 
     if ((err = get_pair(db, txn, REC_VOTE, &vote)) != MR_OK ||
         (err = get_pair(db, txn, REC_CLUSTER, &cluster)) != MR_OK ||
+        (err = get_pair(db, txn, REC_STARTS, &starts)) != MR_OK ||
         (err = load_snapshot(db, txn)) != MR_OK) {
         return err;
     }
     db->state.term = vote.a;
     db->state.voted_for = vote.b;
     db->state.cluster_id = cluster.a;
+    db->state.starts = starts.a;
     return load_entries(db, txn);
 }
 
@@ -469,8 +483,8 @@ enum mr_err logdb_open(const struct logdb_options *options,
         goto err_after_new;
     }
     err = load(db, options, &fresh, detail);
-    if (err == MR_OK && fresh) {
-        err = write_identity(db, options);
+    if (err == MR_OK) {
+        err = write_start(db, options, fresh);
     }
     if (err != MR_OK) {
         goto err_after_new;

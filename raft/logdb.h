@@ -50,6 +50,7 @@ struct logdb_state {
     uint64_t last;
     uint64_t bytes;      /* Of the entries' data, all together. */
     uint64_t cluster_id; /* 0 until known. */
+    uint64_t starts;     /* How often it was opened, this time included. */
     struct logdb_snapshot snapshot;
 };
 

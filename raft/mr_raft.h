@@ -95,6 +95,8 @@ struct mr_raft_options {
  * On success the caller owns *@out_raft and releases it with mr_raft_close().
  *
  * MR_E_INUSE, MR_E_ADDRESS: the address cannot be listened on.
+ * After a failure the loop may still have to run once, to close handles.
+ *
  * MR_E_FOREIGN: the folder belongs to another server (other node_id).
  * MR_E_VERSION: a newer version wrote it. MR_E_CORRUPT: it fails its checks.
  * MR_E_IO, MR_E_NOSPACE, MR_E_NOMEM. */
@@ -251,9 +253,6 @@ void mr_raft_join(struct mr_raft *raft, const char *address,
 
 /* Take a snapshot now. Any thread; @cb as above. */
 void mr_raft_snapshot(struct mr_raft *raft, mr_raft_change_cb cb, void *arg);
-
-/* The identity used for the server whose node ID is @node_id. */
-uint64_t mr_raft_id(const char *node_id);
 
 struct mr_raft_stats {
     uint64_t proposals;
