@@ -159,7 +159,7 @@ static void answer_health(struct api_request *req, enum health health,
     if (is_text(req)) {
         mr_buf_reset(out);
         mr_buf_str(out, healths[health].name);
-        req->reply.type = API_TYPE_TEXT;
+        req->reply.type = "text/plain";
     }
 }
 
@@ -205,7 +205,7 @@ static enum mr_err unknown_name(struct api_request *req, struct mr_buf *out)
         answer_unknown(req, "ServiceName ", " Not Found", &reason);
 
     if (err == MR_OK && is_text(req)) {
-        req->reply.type = API_TYPE_TEXT;
+        req->reply.type = "text/plain";
         mr_buf_str(out, reason);
     } else {
         mr_buf_str(out, "[]");

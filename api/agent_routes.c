@@ -188,6 +188,7 @@ enum mr_err api_agent_service(struct api_request *req, struct mr_kv_view *view,
     if (req->reply.hash == NULL) {
         return MR_E_NOMEM;
     }
+    api_reply_header(req, "X-Consul-Contenthash", req->reply.hash);
     mr_json_init(&j, out);
     shape_service_agent(&j, service, req->reply.hash);
     return MR_OK;

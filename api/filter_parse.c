@@ -85,24 +85,26 @@ static bool take_word(struct parser *p, const char *word)
     return true;
 }
 
-static enum mr_err new_node(struct parser *p, enum filter_kind kind,
-                            struct filter_node **out)
+/* A new node, or NULL and the reason in *@err. */
+static struct filter_node *new_node(struct parser *p, enum filter_kind kind,
+                                    enum mr_err *err)
 {
     struct filter_node *node;
 
+    *err = MR_E_NOMEM;
     if (++p->n_nodes > FILTER_NODES_MAX) {
-        return mr_fail(p->detail, MR_E_INVALID,
+        *err = mr_fail(p->detail, MR_E_INVALID,
                        "more than %d matches and operators", FILTER_NODES_MAX);
+        return NULL;
     }
     node = mr_calloc(1, sizeof *node);
-    if (node == NULL) {
-        return MR_E_NOMEM;
+    if (node != NULL) {
+        *err = MR_OK;
+        node->kind = kind;
+        *p->last = node;
+        p->last = &node->next;
     }
-    node->kind = kind;
-    *p->last = node;
-    p->last = &node->next;
-    *out = node;
-    return MR_OK;
+    return node;
 }
 
 /* ------------------------------------------------------------- tokens */
@@ -367,19 +369,21 @@ static enum mr_err match_selector(struct parser *p, struct filter_node *match)
 static enum mr_err parse_match(struct parser *p, struct filter_node **out)
 {
     char c = peek(p);
-    enum mr_err err = new_node(p, FILTER_MATCH, out);
+    enum mr_err err;
+    struct filter_node *match = new_node(p, FILTER_MATCH, &err);
 
-    if (err != MR_OK) {
+    if (match == NULL) {
         return err;
     }
+    *out = match;
     if (isalpha((unsigned char)c)) {
-        return match_selector(p, *out);
+        return match_selector(p, match);
     }
     if (c != '"' && c != '`' && c != '-' && !isdigit((unsigned char)c)) {
         return expected(p, want_operand);
     }
-    err = parse_value(p, &(*out)->value);
-    return err != MR_OK ? err : match_in(p, *out);
+    err = parse_value(p, &match->value);
+    return err != MR_OK ? err : match_in(p, match);
 }
 
 /* ------------------------------------------------------------- expressions */
@@ -401,6 +405,20 @@ static enum mr_err parse_parens(struct parser *p, struct filter_node **out)
     return MR_OK;
 }
 
+static enum mr_err parse_operand(struct parser *p, struct filter_node **out);
+
+static enum mr_err parse_not(struct parser *p, struct filter_node **out)
+{
+    enum mr_err err;
+    struct filter_node *not = new_node(p, FILTER_NOT, &err);
+
+    if (not == NULL) {
+        return err;
+    }
+    *out = not ;
+    return parse_operand(p, &not ->left);
+}
+
 static enum mr_err parse_operand(struct parser *p, struct filter_node **out)
 {
     enum mr_err err;
@@ -413,10 +431,7 @@ static enum mr_err parse_operand(struct parser *p, struct filter_node **out)
     if (peek(p) == '(') {
         err = parse_parens(p, out);
     } else if (take_word(p, "not")) {
-        err = new_node(p, FILTER_NOT, out);
-        if (err == MR_OK) {
-            err = parse_operand(p, &(*out)->left);
-        }
+        err = parse_not(p, out);
     } else {
         err = parse_match(p, out);
     }
@@ -424,35 +439,35 @@ static enum mr_err parse_operand(struct parser *p, struct filter_node **out)
     return err;
 }
 
+/* What reads one operand of a chain. */
+typedef enum mr_err (*operand_fn)(struct parser *p, struct filter_node **out);
+
 /* operand [@word operand ...], leaning left. */
-static enum mr_err
-parse_chain(struct parser *p, enum filter_kind kind, const char *word,
-            enum mr_err (*operand)(struct parser *p, struct filter_node **out),
-            struct filter_node **out)
+static enum mr_err parse_chain(struct parser *p, enum filter_kind kind,
+                               const char *word, operand_fn operand,
+                               struct filter_node **out)
 {
-    struct filter_node *left;
+    struct filter_node *left = NULL;
     enum mr_err err = operand(p, &left);
 
-    for (;;) {
+    while (err == MR_OK) {
         struct filter_node *chain;
         size_t before = p->at;
 
-        if (err != MR_OK) {
-            return err;
-        }
         skip_spaces(p);
         if (!take_word(p, word)) {
             p->at = before;
             *out = left;
             return MR_OK;
         }
-        err = new_node(p, kind, &chain);
-        if (err == MR_OK) {
+        chain = new_node(p, kind, &err);
+        if (chain != NULL) {
             chain->left = left;
-            err = operand(p, &chain->right);
             left = chain;
+            err = operand(p, &chain->right);
         }
     }
+    return err;
 }
 
 static enum mr_err parse_and(struct parser *p, struct filter_node **out)

@@ -87,11 +87,9 @@ static enum mr_err translate_escape(struct translation *t)
                       class);
     } else if (c == 'A' || c == 'z') {
         mr_buf_byte(&t->out, c == 'A' ? '^' : '$');
-    } else if (c == 'b' || c == 'B') {
-        mr_buf_printf(&t->out, "\\%c", c);
     } else if (control_of(c) != '\0') {
         mr_buf_byte(&t->out, (uint8_t)control_of(c));
-    } else if (ispunct((unsigned char)c)) {
+    } else if (c == 'b' || c == 'B' || ispunct((unsigned char)c)) {
         mr_buf_printf(&t->out, "\\%c", c);
     } else {
         return refuse(t, "invalid escape sequence", t->text + t->at);

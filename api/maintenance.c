@@ -126,9 +126,9 @@ static bool look_up(struct api_request *req, const char *service_id,
 void api_agent_maintenance(struct api_request *req)
 {
     Mr__Check check = MR__CHECK__INIT;
-    bool wants;
-    bool is_service;
-    bool is_on;
+    bool wants = false;
+    bool is_service = false;
+    bool is_on = false;
 
     if (!parse_enable(req, &wants) ||
         !look_up(req, NULL, MAINTENANCE_NODE, &is_service, &is_on)) {
@@ -153,9 +153,9 @@ void api_agent_service_maintenance(struct api_request *req)
     Mr__Check check = MR__CHECK__INIT;
     size_t len = sizeof MAINTENANCE_SERVICE + strlen(req->arg);
     char *check_id = api_alloc(req, len);
-    bool wants;
-    bool is_service;
-    bool is_on;
+    bool wants = false;
+    bool is_service = false;
+    bool is_on = false;
 
     if (check_id == NULL) {
         api_fail(req, MR_E_NOMEM);
