@@ -200,13 +200,15 @@ void node_fatal(void *arg, enum mr_err err, const char *why)
     n->options.on_fatal(n->options.arg, err, why);
 }
 
+bool node_try_post(struct mr_raft *n, struct node_event *event)
+{
+    mr_list_init(&event->link);
+    return mr_queue_push(&n->events, &event->link) == MR_OK;
+}
+
 void node_post(struct mr_raft *n, struct node_event *event)
 {
-    enum mr_err err;
-
-    mr_list_init(&event->link);
-    err = mr_queue_push(&n->events, &event->link);
-    mr_assert(err == MR_OK || err == MR_E_CLOSED);
+    (void)node_try_post(n, event);
 }
 
 /* ------------------------------------------------------------- opening */

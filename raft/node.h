@@ -57,6 +57,7 @@ struct mr_raft {
     char snapshot_dir[NODE_DIR_MAX + 16];
     char address[MR_HOST_MAX + 8]; /* host:port advertised. */
     uint64_t id;
+    struct frame_server self;
     uint64_t cluster_id;
     uint64_t incarnation; /* Greater in every start. */
 
@@ -116,6 +117,9 @@ void node_begin(struct mr_raft *n);
 /* node.c: have the core thread run @event. A server that closes does not: its
  * core thread looks after what the event is part of. Any thread. */
 void node_post(struct mr_raft *n, struct node_event *event);
+
+/* As node_post(), but says whether @event will run. */
+bool node_try_post(struct mr_raft *n, struct node_event *event);
 
 /* node.c: run the events that were posted. */
 void node_run_events(struct mr_raft *n);

@@ -378,13 +378,16 @@ void node_members_changed(struct mr_raft *n)
 
 /* ------------------------------------------------------------- opening */
 
-static void fill_self(const struct mr_raft *n, struct frame_server *out)
+static void fill_self(struct mr_raft *n)
 {
-    memset(out, 0, sizeof *out);
-    out->id = n->id;
-    (void)snprintf(out->node_id, sizeof out->node_id, "%s", n->options.node_id);
-    (void)snprintf(out->name, sizeof out->name, "%s", n->options.node_name);
-    (void)snprintf(out->address, sizeof out->address, "%s", n->address);
+    struct frame_server *self = &n->self;
+
+    memset(self, 0, sizeof *self);
+    self->id = n->id;
+    (void)snprintf(self->node_id, sizeof self->node_id, "%s",
+                   n->options.node_id);
+    (void)snprintf(self->name, sizeof self->name, "%s", n->options.node_name);
+    (void)snprintf(self->address, sizeof self->address, "%s", n->address);
 }
 
 enum mr_err node_listen(struct mr_raft *n, struct mr_detail *detail)
@@ -419,6 +422,7 @@ enum mr_err node_listen(struct mr_raft *n, struct mr_detail *detail)
     (void)snprintf(n->address, sizeof n->address, is_v6 ? "[%s]:%u" : "%s:%u",
                    n->options.advertise_host,
                    (unsigned)n->options.advertise_port);
+    fill_self(n);
     return MR_OK;
 }
 
@@ -456,7 +460,7 @@ static void begin_alone(struct mr_raft *n)
     } while (p.cluster_id == 0);
     p.proposer = n->id;
     p.n_servers = 1;
-    fill_self(n, &p.servers[0]);
+    p.servers[0] = n->self;
     store_promise(n, &p);
     begin(n, &p);
 }
@@ -492,7 +496,7 @@ enum mr_err node_join(struct mr_raft *n)
     size_t n_servers;
     enum mr_err err;
 
-    fill_self(n, &o.self);
+    o.self = n->self;
     load_records(n, &promise, &has_promise, servers, &n_servers);
     if (n->cluster_id == 0 && o.expect == 1) {
         begin_alone(n);
