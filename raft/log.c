@@ -291,7 +291,7 @@ enum mr_err raftlog_open(const struct raftlog_options *options,
 {
     struct raftlog *log = mr_calloc(1, sizeof *log);
     struct logdb_options db = {NULL, options->node_id, options->new_id,
-                               options->map_bytes, options->adopt};
+                               options->map_bytes, options->must_exist};
     char path[3104];
     enum mr_err err;
 

@@ -44,9 +44,9 @@ struct raftlog_options {
     const char *dir; /* The server's raft folder: lock, reserve, log/. */
     const char *node_id;
     uint64_t new_id;
-    size_t map_bytes;     /* As logdb_options. */
-    size_t reserve_bytes; /* Held back for a full disk; 0: default. */
-    bool adopt;
+    size_t map_bytes;       /* As logdb_options. */
+    size_t reserve_bytes;   /* Held back for a full disk; 0: default. */
+    bool must_exist;        /* Likewise. */
     struct mr_queue *ended; /* Where requests go when they are done. */
     /* The log cannot go on. Log thread; no request ends after it. */
     void (*on_fatal)(void *arg, enum mr_err err, const char *why);

@@ -15,9 +15,11 @@
 #include "raft/logdb.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <lmdb.h>
 
@@ -272,7 +274,7 @@ static enum mr_err check_identity(struct logdb *db,
     if (v.mv_size != sizeof id || id.hash != hash_identity(&id)) {
         return corrupt(detail, o->dir, "its identity fails its check");
     }
-    if (!o->adopt && strncmp(id.node_id, o->node_id, sizeof id.node_id) != 0) {
+    if (strncmp(id.node_id, o->node_id, sizeof id.node_id) != 0) {
         return mr_fail(detail, MR_E_FOREIGN,
                        "the raft log in %s belongs to the server %.36s and "
                        "this one is %s: give back its node ID or use an empty "
@@ -454,6 +456,14 @@ static int open_env(struct logdb *db, const struct logdb_options *o)
     return mdb_txn_commit(txn);
 }
 
+static bool exists(const char *dir)
+{
+    char path[4096];
+
+    return snprintf(path, sizeof path, "%s/data.mdb", dir) < (int)sizeof path &&
+           access(path, F_OK) == 0;
+}
+
 enum mr_err logdb_open(const struct logdb_options *options,
                        struct logdb **out_db, struct mr_detail *detail)
 {
@@ -470,6 +480,11 @@ enum mr_err logdb_open(const struct logdb_options *options,
     if (mkdir(options->dir, 0700) != 0 && errno != EEXIST) {
         err = mr_fail(detail, errno == ENOSPC ? MR_E_NOSPACE : MR_E_IO,
                       "cannot create %s: %s", options->dir, strerror(errno));
+        goto err_after_new;
+    }
+    if (options->must_exist && !exists(options->dir)) {
+        err = mr_fail(detail, MR_E_NOTFOUND, "there is no raft log in %s",
+                      options->dir);
         goto err_after_new;
     }
     err = logcheck(options->dir, detail);

@@ -62,7 +62,7 @@ struct logdb_options {
      * so it must never come back under the number it had. */
     uint64_t new_id;
     size_t map_bytes; /* 0: LOGDB_MAP_BYTES. */
-    bool adopt;       /* Do not check node_id (recovery tools). */
+    bool must_exist;  /* Do not make a new one (MR_E_NOTFOUND). */
 };
 
 /* Small records that the log keeps for others. */

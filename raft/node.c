@@ -54,12 +54,34 @@ static void arm_timer(struct mr_raft *n)
     (void)uv_timer_start(&n->timer, on_timer, wait, 0);
 }
 
-/* The driver says that something changed; is it the configuration? */
-static void look_at_members(struct mr_raft *n)
+static void log_leader(struct mr_raft *n, const struct driver_status *s)
+{
+    const struct join_server *leader = join_find(n->join, s->leader_id);
+
+    if (s->leader_id == n->leader_id) {
+        return;
+    }
+    n->leader_id = s->leader_id;
+    if (s->is_leader) {
+        mr_log_info("raft", "this server leads term=%llu",
+                    (unsigned long long)s->term);
+    } else if (s->leader_id == 0) {
+        mr_log_info("raft", "no leader is known term=%llu",
+                    (unsigned long long)s->term);
+    } else {
+        mr_log_info("raft", "following a leader term=%llu leader=\"%s\"",
+                    (unsigned long long)s->term,
+                    leader == NULL ? "?" : leader->s.name);
+    }
+}
+
+/* The driver says that something changed: leader, configuration? */
+static void look_at_change(struct mr_raft *n)
 {
     struct driver_status s;
 
     driver_status(n->driver, &s);
+    log_leader(n, &s);
     if (s.conf_index != n->conf_index) {
         n->conf_index = s.conf_index;
         node_members_changed(n);
@@ -81,7 +103,7 @@ static void on_prepare(uv_prepare_t *prepare)
     n->in_round = false;
     if (n->has_changed) {
         n->has_changed = false;
-        look_at_members(n);
+        look_at_change(n);
         if (n->options.on_change != NULL) {
             n->options.on_change(n->options.arg);
         }

@@ -98,6 +98,7 @@ struct mr_raft {
     /* Membership. */
     bool was_member;      /* In this process. */
     uint64_t conf_index;  /* Of the configuration that was looked at last. */
+    uint64_t leader_id;   /* Last logged. */
     uint64_t leader_hint; /* Whom to ask to be added. */
     unsigned n_asked;
     uint64_t asked_ms;

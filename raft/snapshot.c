@@ -428,8 +428,8 @@ static enum mr_err open_path(const char *path, struct snapshot_reader **out,
     }
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (r->fd < 0) {
-        err = mr_fail(detail, map_errno(errno), "cannot open %s: %s", path,
-                      strerror(errno));
+        err = map_errno(errno);
+        (void)mr_fail(detail, err, "cannot open %s: %s", path, strerror(errno));
         mr_free(r);
         return err;
     }
@@ -439,8 +439,9 @@ static enum mr_err open_path(const char *path, struct snapshot_reader **out,
     }
     if (err != MR_OK) {
         snapshot_reader_close(r);
-        return mr_fail(detail, err, "the snapshot %s: %s", path,
-                       mr_strerror(err));
+        (void)mr_fail(detail, err, "the snapshot %s: %s", path,
+                      mr_strerror(err));
+        return err;
     }
     *out = r;
     return MR_OK;

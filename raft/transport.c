@@ -144,7 +144,7 @@ static void retry_later(struct transport *t, struct peer *p, unsigned at_least)
 {
     unsigned wait = p->retry_ms > at_least ? p->retry_ms : at_least;
 
-    wait = wait / 2 + (unsigned)(mr_random_u64(t->options.random) % wait);
+    wait = wait / 2 + (unsigned)(mr_random_u64(t->options.random) % (wait + 1));
     p->dial_ms = now_of(t) + wait;
     p->retry_ms =
         p->retry_ms * 2 < RETRY_MAX_MS ? p->retry_ms * 2 : RETRY_MAX_MS;
