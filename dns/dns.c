@@ -143,7 +143,7 @@ static enum mr_err socket_open(const union address *a, int type, int *out_fd)
 /* The port that the system gave to @fd. */
 static uint16_t bound_port(int fd)
 {
-    union address a;
+    union address a = {.v4 = {0}};
     socklen_t len = sizeof a;
 
     if (getsockname(fd, &a.any, &len) != 0) {
@@ -168,7 +168,7 @@ static enum mr_err open_address(struct sockets *s, const char *text,
                                 uint16_t *port, unsigned n_workers,
                                 struct mr_detail *detail)
 {
-    union address a;
+    union address a = {.v4 = {0}};
     enum mr_err err = address_parse(text, *port, &a, detail);
 
     if (err != MR_OK) {
