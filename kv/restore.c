@@ -109,11 +109,12 @@ static enum mr_err take_varint(struct restore *r, uint64_t max, uint64_t *out_n)
     return MR_OK;
 }
 
-static enum mr_err take_header(struct restore *r)
+/* Take the packed header; the slice is valid until the next call. */
+static enum mr_err take_header_bytes(struct restore *r, struct mr_slice *out)
 {
-    Mr__SnapshotHeader *header;
+    struct kv_row_key hash = {.len = 0};
     struct mr_slice s;
-    uint64_t len;
+    uint64_t len = 0;
     enum mr_err err = take(r, strlen(KV_SNAPSHOT_MAGIC), &s);
 
     if (err == MR_OK && !mr_slice_eq(s, mr_slice_str(KV_SNAPSHOT_MAGIC))) {
@@ -123,8 +124,24 @@ static enum mr_err take_header(struct restore *r)
         err = take_varint(r, HEADER_MAX, &len);
     }
     if (err == MR_OK) {
-        err = take(r, (size_t)len, &s);
+        err = take(r, (size_t)len + sizeof(uint64_t), &s);
     }
+    if (err != MR_OK) {
+        return err;
+    }
+    *out = mr_slice(s.data, (size_t)len);
+    kv_key_u64(&hash, mr_hash64(*out, 0));
+    return memcmp(hash.bytes, (const uint8_t *)s.data + len, hash.len) == 0
+               ? MR_OK
+               : MR_E_CORRUPT;
+}
+
+static enum mr_err take_header(struct restore *r)
+{
+    Mr__SnapshotHeader *header;
+    struct mr_slice s;
+    enum mr_err err = take_header_bytes(r, &s);
+
     if (err != MR_OK) {
         return err;
     }

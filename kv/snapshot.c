@@ -4,6 +4,7 @@
  *
  *   8 bytes   "mrstate1"
  *   varint    length of the header, and a packed SnapshotHeader
+ *   8 bytes   hash of the packed header, big-endian
  *   rows      varint key length, varint value length, key, value; in key order,
  *             every row of the tables below KV_DERIVED but LOCAL
  *
@@ -107,6 +108,7 @@ static enum mr_err add_header(struct writer *w, struct mr_kv_view *view,
         return MR_E_NOMEM;
     }
     (void)mr__snapshot_header__pack(&header, at); /* Returns @len. */
+    mr_buf_be64(&w->pending, mr_hash64(mr_slice(at, len), 0));
     return MR_OK;
 }
 

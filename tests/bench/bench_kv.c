@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How fast the state is, on its own: one thread, batches of 64 commands.
+ * Prints one JSON line. Usage: bench_kv DIR [INSTANCES]
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "kv/mr_kv.h"
+#include "kv/mr_kv_watch.h"
+
+#define BATCH 64
+#define N_PUTS 300000
+#define N_READS 1000000
+#define N_WALKS 20000
+#define PER_SERVICE 50
+
+static struct mr_kv *kv;
+static uint64_t applied;
+static struct mr_buf cmd_buf = MR_BUF_INIT;
+static unsigned in_batch;
+
+static double now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void must(enum mr_err err, const char *what)
+{
+    if (err != MR_OK) {
+        (void)fprintf(stderr, "%s: %s\n", what, mr_strerror(err));
+        exit(1);
+    }
+}
+
+static void finish(void)
+{
+    if (in_batch > 0) {
+        must(mr_kv_batch_commit(kv, ++applied, 1), "commit");
+    }
+    in_batch = 0;
+}
+
+static void apply(Mr__Command *cmd)
+{
+    struct mr_kv_result r;
+
+    if (in_batch == 0) {
+        must(mr_kv_batch_begin(kv), "begin");
+    }
+    mr_buf_reset(&cmd_buf);
+    mr_kv_command_encode(cmd, &cmd_buf);
+    must(mr_kv_apply(kv, mr_buf_slice(&cmd_buf), &r), "apply");
+    if (r.verdict == MR_KV_REFUSED) {
+        (void)fprintf(stderr, "refused: %s\n", r.text);
+        exit(1);
+    }
+    if (++in_batch == BATCH) {
+        finish();
+    }
+}
+
+static double puts_per_s(unsigned n_keys)
+{
+    double start = now();
+    unsigned i;
+
+    for (i = 0; i < N_PUTS; i++) {
+        Mr__KeyPut put = MR__KEY_PUT__INIT;
+        Mr__Command cmd = MR__COMMAND__INIT;
+        char key[64];
+        char value[64];
+
+        (void)snprintf(key, sizeof key, "bench/key/%08u",
+                       (unsigned)(i * 2654435761u) % n_keys);
+        (void)snprintf(value, sizeof value, "value-%032u", i);
+        put.key = (ProtobufCBinaryData){strlen(key), (uint8_t *)key};
+        put.value = (ProtobufCBinaryData){strlen(value), (uint8_t *)value};
+        cmd.op_case = MR__COMMAND__OP_KEY_PUT;
+        cmd.key_put = &put;
+        apply(&cmd);
+    }
+    finish();
+    return N_PUTS / (now() - start);
+}
+
+/* Register instance @i with a TTL check, as an agent does. */
+static void register_one(unsigned i, int64_t port)
+{
+    Mr__Node node = MR__NODE__INIT;
+    Mr__Service service = MR__SERVICE__INIT;
+    Mr__Service *services[] = {&service};
+    Mr__Check check = MR__CHECK__INIT;
+    Mr__CheckDefinition definition = MR__CHECK_DEFINITION__INIT;
+    Mr__Check *checks[] = {&check};
+    Mr__Register reg = MR__REGISTER__INIT;
+    Mr__Command cmd = MR__COMMAND__INIT;
+    Mr__Pair meta = MR__PAIR__INIT;
+    Mr__Pair *metas[] = {&meta};
+    char node_name[32];
+    char address[32];
+    char id[64];
+    char name[32];
+    char check_id[80];
+    char *tags[] = {(char *)"v1", (char *)"primary"};
+
+    (void)snprintf(node_name, sizeof node_name, "node-%05u", i % 1000);
+    (void)snprintf(address, sizeof address, "10.1.%u.%u", i / 256 % 256,
+                   i % 256);
+    (void)snprintf(name, sizeof name, "service-%04u", i / PER_SERVICE);
+    (void)snprintf(id, sizeof id, "%s-%08x-instance", name, i * 2654435761u);
+    (void)snprintf(check_id, sizeof check_id, "service:%s", id);
+    node.name = node_name;
+    node.address = (char *)"10.0.0.1";
+    node.datacenter = (char *)"dc1";
+    service.id = id;
+    service.name = name;
+    service.address = address;
+    service.port = port;
+    service.tags = tags;
+    service.n_tags = 2;
+    service.weight_passing = 1;
+    service.weight_warning = 1;
+    meta.key = (char *)"version";
+    meta.value = (char *)"1.2.3";
+    service.meta = metas;
+    service.n_meta = 1;
+    definition.ttl_ns = 30000000000;
+    check.check_id = check_id;
+    check.name = (char *)"Service check";
+    check.status = (char *)"passing";
+    check.service_id = id;
+    check.type = (char *)"ttl";
+    check.definition = &definition;
+    reg.node = &node;
+    reg.services = services;
+    reg.n_services = 1;
+    reg.checks = checks;
+    reg.n_checks = 1;
+    cmd.op_case = MR__COMMAND__OP_REGISTER;
+    cmd.register_ = &reg;
+    apply(&cmd);
+}
+
+static double registers_per_s(unsigned n, unsigned instances, int64_t port)
+{
+    double start = now();
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        register_one((unsigned)((uint64_t)i * 7919 % instances), port);
+    }
+    finish();
+    return n / (now() - start);
+}
+
+static double views_per_s(void)
+{
+    double start = now();
+    unsigned i;
+
+    for (i = 0; i < N_READS; i++) {
+        struct mr_kv_view *view;
+
+        must(mr_kv_view_begin(kv, &view), "view");
+        mr_kv_view_end(view);
+    }
+    return N_READS / (now() - start);
+}
+
+static double gets_per_s(unsigned n_keys)
+{
+    double start = now();
+    unsigned i;
+
+    for (i = 0; i < N_READS; i++) {
+        struct mr_kv_view *view;
+        const Mr__Key *found;
+        char key[64];
+        int len = snprintf(key, sizeof key, "bench/key/%08u",
+                           (unsigned)(i * 40503u) % n_keys);
+
+        must(mr_kv_view_begin(kv, &view), "view");
+        must(mr_kv_key_get(view, mr_slice(key, (size_t)len), &found, NULL),
+             "get");
+        mr_kv_view_end(view);
+    }
+    return N_READS / (now() - start);
+}
+
+static bool count(void *arg, const struct mr_kv_instance *instance)
+{
+    (void)instance;
+    (*(unsigned *)arg)++;
+    return true;
+}
+
+static double walks_per_s(unsigned instances)
+{
+    double start = now();
+    unsigned seen = 0;
+    unsigned i;
+
+    for (i = 0; i < N_WALKS; i++) {
+        struct mr_kv_view *view;
+        char name[32];
+
+        (void)snprintf(name, sizeof name, "service-%04u",
+                       i % (instances / PER_SERVICE));
+        must(mr_kv_view_begin(kv, &view), "view");
+        must(mr_kv_service_instances(view, name, count, &seen, NULL), "walk");
+        mr_kv_view_end(view);
+    }
+    return seen / (now() - start);
+}
+
+static long rss_kb(void)
+{
+    FILE *f = fopen("/proc/self/status", "re");
+    char line[256];
+    long kb = 0;
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        if (strncmp(line, "VmRSS:", 6) == 0) {
+            kb = strtol(line + 6, NULL, 10);
+        }
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return kb;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned instances = argc > 2 ? (unsigned)atoi(argv[2]) : 50000;
+    struct mr_kv_options o = {argc > 1 ? argv[1] : "bench-kv", "", 0};
+    struct mr_detail detail = {""};
+    struct mr_kv_stats stats;
+    double fresh;
+    double again;
+
+    if (mr_kv_open(&o, &kv, &detail) != MR_OK) {
+        (void)fprintf(stderr, "%s\n", detail.text);
+        return 1;
+    }
+    applied = mr_kv_applied(kv, NULL);
+    fresh = registers_per_s(instances, instances, 80);
+    (void)printf("{\"register_new\":%.0f,", fresh);
+    (void)printf("\"rss_kb\":%ld,", rss_kb());
+    mr_kv_stats(kv, &stats);
+    (void)printf("\"bytes_used\":%" PRIu64 ",", stats.bytes_used);
+    again = registers_per_s(instances, instances, 81);
+    (void)printf("\"register_changed\":%.0f,", again);
+    (void)printf("\"register_same\":%.0f,",
+                 registers_per_s(instances, instances, 81));
+    (void)printf("\"put_new\":%.0f,", puts_per_s(100000));
+    (void)printf("\"put_changed\":%.0f,", puts_per_s(100000));
+    (void)printf("\"put_1000\":%.0f,", puts_per_s(1000));
+    (void)printf("\"views\":%.0f,", views_per_s());
+    (void)printf("\"gets\":%.0f,", gets_per_s(100000));
+    (void)printf("\"instances_walked\":%.0f,", walks_per_s(instances));
+    (void)printf("\"rss_end_kb\":%ld}\n", rss_kb());
+    mr_buf_deinit(&cmd_buf);
+    mr_kv_close(kv);
+    return 0;
+}
