@@ -200,7 +200,9 @@ static enum mr_err wait_for_space(struct raftlog *log, struct mr_list *batch)
 
         if (err == MR_OK) {
             end_all(log, batch, true);
-        } else if (err != MR_E_NOSPACE) {
+            err = logdb_touch(log->db);
+        }
+        if (err != MR_OK && err != MR_E_NOSPACE) {
             return err;
         }
     }

@@ -569,6 +569,17 @@ enum mr_err logdb_commit(struct logdb *db)
     return db->err;
 }
 
+enum mr_err logdb_touch(struct logdb *db)
+{
+    enum mr_err err = logdb_begin(db);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    put_pair(db, REC_STARTS, db->state.starts, 0);
+    return logdb_commit(db);
+}
+
 void logdb_set_vote(struct logdb *db, uint64_t term, uint64_t voted_for)
 {
     put_pair(db, REC_VOTE, term, voted_for);

@@ -96,6 +96,11 @@ MR_MUST_CHECK enum mr_err logdb_begin(struct logdb *db);
  * MR_E_NOSPACE: the disk or the map is full. MR_E_IO, MR_E_NOMEM. */
 MR_MUST_CHECK enum mr_err logdb_commit(struct logdb *db);
 
+/* Commit a change that changes nothing. LMDB uses pages again that were freed
+ * two commits ago, so when the disk is full this is what makes the space of the
+ * last compaction usable. Errors as logdb_commit(). */
+MR_MUST_CHECK enum mr_err logdb_touch(struct logdb *db);
+
 /* Store term and vote. In a transaction. */
 void logdb_set_vote(struct logdb *db, uint64_t term, uint64_t voted_for);
 
