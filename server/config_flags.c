@@ -93,7 +93,7 @@ static bool names_files(const struct server_option *o)
 static enum mr_err merge_all(struct server_config *cfg, int argc,
                              char *const *argv, struct mr_detail *detail)
 {
-    struct flag flag;
+    struct flag flag = {NULL, NULL};
     enum mr_err err;
 
     /* Files in the order of the command line, then everything else: flags

@@ -243,6 +243,22 @@ enum mr_err server_identity_open(const char *dir, const char *wanted_id,
     return MR_OK;
 }
 
+enum mr_err server_identity_find(const char *dir, struct server_identity *out,
+                                 struct mr_detail *detail)
+{
+    struct server_identity id = {.dir = mr_strdup(dir), .lock_fd = -1};
+    char *path = id.dir == NULL ? NULL : server_identity_path(&id, "node-id");
+    bool is_there = path != NULL && access(path, R_OK) == 0;
+
+    mr_free(path);
+    mr_free(id.dir);
+    if (!is_there) {
+        return mr_fail(detail, MR_E_NOTFOUND,
+                       "\"%s\" is not the data folder of a server", dir);
+    }
+    return server_identity_open(dir, NULL, mr_random_system(), out, detail);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type,
                       struct FTW *ftw)
 {

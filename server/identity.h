@@ -34,6 +34,12 @@ MR_MUST_CHECK enum mr_err server_identity_open(const char *dir,
                                                struct server_identity *out,
                                                struct mr_detail *detail);
 
+/* As server_identity_open() for a folder that must hold a server's data.
+ * MR_E_NOTFOUND: it does not. */
+MR_MUST_CHECK enum mr_err server_identity_find(const char *dir,
+                                               struct server_identity *out,
+                                               struct mr_detail *detail);
+
 /* Let go of the folder; a temporary one is removed with all it holds. */
 void server_identity_close(struct server_identity *id);
 

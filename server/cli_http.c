@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests of the client commands, with libcurl. */
+#include "server/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <curl/curl.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+
+#define DEFAULT_URL "http://127.0.0.1:8500"
+#define UNIX_PREFIX "unix://"
+#define ANSWER_MAX_BYTES ((size_t)1 << 30)
+#define CONNECT_TIMEOUT_MS 10000L
+
+static bool is_unreserved(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c >= '0' && c <= '9') || strchr("-._~", c) != NULL;
+}
+
+/* Percent-encoding of RFC 3986, §2.1. */
+static void escape(const char *text, const char *keep, struct mr_buf *out)
+{
+    for (; *text != '\0'; text++) {
+        if (is_unreserved(*text) || strchr(keep, *text) != NULL) {
+            mr_buf_byte(out, (uint8_t)*text);
+        } else {
+            mr_buf_printf(out, "%%%02X", (unsigned char)*text);
+        }
+    }
+}
+
+void server_cli_escape(const char *text, struct mr_buf *out)
+{
+    escape(text, "/", out);
+}
+
+void server_cli_param(struct mr_buf *query, const char *name, const char *value)
+{
+    if (value == NULL || value[0] == '\0') {
+        return;
+    }
+    mr_buf_printf(query, "%s%s=", query->len > 0 ? "&" : "", name);
+    escape(value, "", query);
+}
+
+/* The server's URL up to the path; a socket's path goes to @out_socket. */
+static void base_url(const struct server_cli *cli, struct mr_buf *out,
+                     const char **out_socket)
+{
+    const char *addr = cli->http_addr;
+
+    *out_socket = NULL;
+    if (addr == NULL || addr[0] == '\0') {
+        mr_buf_str(out, DEFAULT_URL);
+    } else if (strncmp(addr, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0) {
+        *out_socket = addr + strlen(UNIX_PREFIX);
+        mr_buf_str(out, "http://localhost");
+    } else {
+        size_t len = strlen(addr);
+
+        if (strstr(addr, "://") == NULL) {
+            mr_buf_str(out, "http://");
+        }
+        while (len > 0 && addr[len - 1] == '/') {
+            len--;
+        }
+        mr_buf_add(out, addr, len);
+    }
+}
+
+static void whole_url(const struct server_cli *cli, const char *path,
+                      const char *query, struct mr_buf *out)
+{
+    struct mr_buf all = MR_BUF_INIT;
+
+    if (query != NULL) {
+        mr_buf_str(&all, query);
+    }
+    server_cli_param(&all, "dc", cli->datacenter);
+    if (cli->stale) {
+        mr_buf_str(&all, all.len > 0 ? "&stale" : "stale");
+    }
+    mr_buf_str(out, path);
+    if (all.len > 0) {
+        mr_buf_printf(out, "?%s", mr_buf_cstr(&all));
+    }
+    mr_buf_deinit(&all);
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *arg)
+{
+    struct server_answer *out = arg;
+
+    mr_buf_add(&out->body, data, size * n);
+    return mr_buf_failed(&out->body) ? 0 : size * n;
+}
+
+/* The token of -token, or the first line of -token-file. */
+static enum mr_err find_token(const struct server_cli *cli, char *out,
+                              size_t cap)
+{
+    FILE *in;
+
+    out[0] = '\0';
+    if (cli->token != NULL) {
+        (void)snprintf(out, cap, "%s", cli->token); /* Longer is none. */
+        return MR_OK;
+    }
+    if (cli->token_file == NULL) {
+        return MR_OK;
+    }
+    in = fopen(cli->token_file, "re");
+    if (in == NULL) {
+        return MR_E_IO;
+    }
+    if (fgets(out, (int)cap, in) == NULL) {
+        out[0] = '\0';
+    }
+    (void)fclose(in); /* Only read from. */
+    out[strcspn(out, "\r\n")] = '\0';
+    return MR_OK;
+}
+
+static struct curl_slist *make_headers(const char *token)
+{
+    char header[600];
+
+    /* No "Expect: 100-continue": it costs a round trip. */
+    struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+
+    if (token[0] != '\0') {
+        (void)snprintf(header, sizeof header, "X-Consul-Token: %s", token);
+        headers = curl_slist_append(headers, header);
+    }
+    return headers;
+}
+
+static void set_tls(CURL *curl, const struct server_cli *cli)
+{
+    if (cli->ca_file != NULL) {
+        (void)curl_easy_setopt(curl, CURLOPT_CAINFO, cli->ca_file);
+    }
+    if (cli->ca_path != NULL) {
+        (void)curl_easy_setopt(curl, CURLOPT_CAPATH, cli->ca_path);
+    }
+    if (cli->client_cert != NULL) {
+        (void)curl_easy_setopt(curl, CURLOPT_SSLCERT, cli->client_cert);
+    }
+    if (cli->client_key != NULL) {
+        (void)curl_easy_setopt(curl, CURLOPT_SSLKEY, cli->client_key);
+    }
+}
+
+/* Say it as Consul's client does, so that scripts find what they look for. */
+static void explain(CURL *curl, CURLcode code, const char *method,
+                    const char *url, struct server_answer *out)
+{
+    long number = 0;
+    const char *why = curl_easy_strerror(code);
+
+    (void)curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &number);
+    if (code == CURLE_COULDNT_CONNECT && number == ECONNREFUSED) {
+        why = "connect: connection refused";
+    } else if (code == CURLE_COULDNT_CONNECT && number != 0) {
+        why = strerror((int)number);
+    }
+    (void)snprintf(out->error, sizeof out->error, "%c%s \"%.500s\": %s",
+                   method[0], method[1] == 'E' ? "et" : "ut", url, why);
+    if (strcmp(method, "DELETE") == 0) {
+        (void)snprintf(out->error, sizeof out->error, "Delete \"%.500s\": %s",
+                       url, why);
+    }
+}
+
+static void send_it(CURL *curl, const struct server_cli *cli,
+                    const char *method, struct mr_slice body,
+                    struct server_answer *out)
+{
+    (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
+    (void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    if (strcmp(method, "PUT") == 0) {
+        (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS,
+                               body.len > 0 ? body.data : "");
+        (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                               (curl_off_t)body.len);
+    }
+    set_tls(curl, cli);
+}
+
+static bool judge(struct server_answer *out)
+{
+    const char *text = mr_buf_cstr(&out->body);
+
+    if (out->status >= 200 && out->status < 300) {
+        return true;
+    }
+    (void)snprintf(out->error, sizeof out->error,
+                   "Unexpected response code: %ld (%.600s)", out->status, text);
+    return false;
+}
+
+bool server_cli_request(const struct server_cli *cli, const char *method,
+                        const char *path, const char *query,
+                        struct mr_slice body, struct server_answer *out)
+{
+    struct mr_buf url = MR_BUF_INIT;
+    struct curl_slist *headers;
+    const char *socket;
+    char token[512];
+    CURLcode code;
+    CURL *curl = curl_easy_init();
+
+    memset(out, 0, sizeof *out);
+    mr_buf_init(&out->body, ANSWER_MAX_BYTES);
+    base_url(cli, &url, &socket);
+    whole_url(cli, path, query, &url);
+    if (find_token(cli, token, sizeof token) != MR_OK) {
+        (void)snprintf(out->error, sizeof out->error,
+                       "Error loading token file %s: %s", cli->token_file,
+                       strerror(errno));
+        curl_easy_cleanup(curl);
+        mr_buf_deinit(&url);
+        return false;
+    }
+    headers = make_headers(token);
+    if (curl == NULL || headers == NULL || mr_buf_failed(&url)) {
+        (void)snprintf(out->error, sizeof out->error, "out of memory");
+        goto done;
+    }
+    (void)curl_easy_setopt(curl, CURLOPT_URL, mr_buf_cstr(&url));
+    (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    if (socket != NULL) {
+        (void)curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
+    }
+    send_it(curl, cli, method, body, out);
+    code = curl_easy_perform(curl);
+    if (code != CURLE_OK) {
+        explain(curl, code, method, mr_buf_cstr(&url), out);
+        goto done;
+    }
+    (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &out->status);
+done:
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    mr_buf_deinit(&url);
+    return out->status != 0 && judge(out);
+}
+
+json_t *server_cli_get(const struct server_cli *cli, const char *path,
+                       const char *query, struct server_answer *out)
+{
+    json_error_t why;
+    json_t *value;
+
+    if (!server_cli_request(cli, "GET", path, query, mr_slice(NULL, 0), out)) {
+        return NULL;
+    }
+    value = json_loadb((const char *)out->body.data, out->body.len,
+                       JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    if (value == NULL) {
+        (void)snprintf(out->error, sizeof out->error,
+                       "the answer is not JSON: %s", why.text);
+    }
+    return value;
+}
+
+void server_answer_deinit(struct server_answer *answer)
+{
+    mr_buf_deinit(&answer->body);
+}
+
+int server_cli_print_json(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_INDENT(4) | JSON_ENCODE_ANY);
+
+    if (text == NULL) {
+        return server_cli_fail("out of memory");
+    }
+    (void)puts(text); /* Nobody to tell when it fails. */
+    free(text);       /* jansson's own memory. */
+    return CLI_OK;
+}
+
+const char *server_json_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text != NULL ? text : "";
+}
