@@ -14,6 +14,8 @@
 #define CACHE_BYTES ((size_t)16 * 1024 * 1024)
 
 #define DEFAULT_VALUE_MAX ((size_t)512 * 1024)
+/* A request's line and headers and its answer's headers. */
+#define DEFAULT_CONNECTION_MEMORY ((size_t)4096)
 #define DEFAULT_CONNECTIONS 20000u
 #define DEFAULT_PER_CLIENT 200u
 #define DEFAULT_QUERY_MS ((uint64_t)5 * 60 * 1000)
@@ -122,6 +124,9 @@ static void apply_defaults(struct mr_api_options *o)
         o->max_connections == 0 ? DEFAULT_CONNECTIONS : o->max_connections);
     if (o->max_connections_per_client == 0) {
         o->max_connections_per_client = DEFAULT_PER_CLIENT;
+    }
+    if (o->connection_memory == 0) {
+        o->connection_memory = DEFAULT_CONNECTION_MEMORY;
     }
     if (o->kv_max_value_size == 0) {
         o->kv_max_value_size = DEFAULT_VALUE_MAX;

@@ -144,8 +144,9 @@ static struct mr_slice key_of(const struct api_http *x)
         uint8_t bytes[512];
     } key;
     const struct api_request *req = &x->req;
-    uint8_t flags = (uint8_t)((unsigned)req->mode << 2 | req->pretty << 1 |
-                              x->accepts_gzip);
+    uint8_t flags =
+        (uint8_t)((unsigned)req->mode << 2 | (req->pretty ? 2u : 0) |
+                  (x->accepts_gzip ? 1u : 0));
 
     /* Never grows: the limit makes a long key fail, which is not cached. */
     key.buf = (struct mr_buf){key.bytes, 0, sizeof key.bytes, sizeof key.bytes,

@@ -105,6 +105,13 @@ static void answer_empty(struct api_http *x, unsigned status)
     x->req.reply.is_error = true;
 }
 
+/* Whether the path is the user interface's, which is off. */
+static bool is_absent(const struct api_http *x)
+{
+    return (x->match.rows->flags & API_NEEDS_UI) != 0 &&
+           !x->req.options->enable_ui;
+}
+
 /* Find the route. False: answered, with what the paths and methods that are
  * not there get. */
 static bool find_route(struct api_http *x)
@@ -124,7 +131,11 @@ static bool find_route(struct api_http *x)
     if (redirect_if_needed(x)) {
         return false;
     }
-    if (x->match.rows == NULL) {
+    if (req->options->enable_ui && strcmp(req->path, "/") == 0) {
+        redirect(x, mr_slice_str("/ui/"));
+        return false;
+    }
+    if (x->match.rows == NULL || is_absent(x)) {
         answer_empty(x, 404);
         return false;
     }

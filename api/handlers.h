@@ -195,6 +195,12 @@ enum mr_err api_agent_monitor(struct api_request *req, struct mr_kv_view *view,
 enum mr_err api_agent_host(struct api_request *req, struct mr_kv_view *view,
                            struct mr_buf *out);
 
+/* ---- ui_routes.c: /ui/ */
+
+/* GET /ui/: the page. */
+enum mr_err api_ui(struct api_request *req, struct mr_kv_view *view,
+                   struct mr_buf *out);
+
 /* ---- absent_routes.c: features that hold nothing here */
 
 /* GET /v1/connect/intentions */

@@ -133,6 +133,7 @@ static enum MHD_Result begin(struct api_http *x, const char *method,
         if (x->body_expected > DROP_MAX) {
             return send_answer(x);
         }
+        return x->made == NULL ? MHD_NO : MHD_YES;
     }
     return MHD_YES;
 }
@@ -190,7 +191,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (x->phase == API_PHASE_REFUSE) {
-        return send_answer(x);
+        return x->made == NULL ? MHD_NO : send_answer(x);
     }
     x->phase = API_PHASE_RUN;
     return run(x);
@@ -250,10 +251,6 @@ static void on_connection(void *cls, struct MHD_Connection *connection,
 
 /* ------------------------------------------------------------- listeners */
 
-/* Of a connection's memory: the request's line and headers and the answer's
- * headers must fit. */
-#define CONNECTION_MEMORY ((size_t)4096)
-
 /* A worker's stack. Only what is touched is resident. */
 #define WORKER_STACK ((size_t)1024 * 1024)
 
@@ -269,9 +266,14 @@ static void on_library_log(void *cls, const char *fmt, va_list args)
 
 static void on_library_log(void *cls, const char *fmt, va_list args)
 {
+    struct mr_api *api = cls;
     char text[256];
 
-    (void)cls;
+    /* The only sign that the library gives of it. */
+    if (strstr(fmt, "connection limit") != NULL) {
+        atomic_fetch_add_explicit(&api->refused_connections, 1,
+                                  memory_order_relaxed);
+    }
     if (mr_log_enabled(MR_LOG_DEBUG)) {
         (void)vsnprintf(text, sizeof text, fmt, args);
         text[strcspn(text, "\n")] = '\0';
@@ -285,9 +287,10 @@ static struct MHD_Daemon *start_daemon(struct mr_api *api, int fd)
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD |
                            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem items[] = {
-        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_log, NULL},
+        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_log, api},
         {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)o->connection_memory,
+         NULL},
         {MHD_OPTION_CONNECTION_LIMIT, o->max_connections, NULL},
         {MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->max_connections_per_client,
          NULL},

@@ -74,6 +74,7 @@ enum api_route_flags {
     API_HASH_BLOCK = 8,   /* Blocks by ?hash= instead of ?index=. */
     API_VALUE_BODY = 16,  /* The body is a key's value: its own limit. */
     API_ANY_METHOD = 32,  /* Answers every method; outside /v1. */
+    API_NEEDS_UI = 128,   /* Only there with the user interface. */
     API_AGENT_CACHE = 64  /* Takes ?cached: X-Cache and Age are sent. */
 };
 

@@ -19,6 +19,10 @@
 #include "api/core.h"
 #include "base/text.h"
 
+/* "For ever" in X-Consul-LastContact: clients multiply it into nanoseconds of
+ * 64 bits. */
+#define LAST_CONTACT_MAX_MS ((uint64_t)1000 * 3600 * 24 * 365)
+
 /* ------------------------------------------------------------- options */
 
 /* ?stale, ?consistent, ?cached, ?max_stale. */
@@ -225,7 +229,10 @@ static enum api_step read_stale(struct api_http *x)
         return API_STEP_REPLY;
     }
     x->known_leader = status.has_leader;
-    x->last_contact_ms = status.is_leader ? 0 : status.last_contact_ms;
+    x->last_contact_ms = status.is_leader ? 0
+                         : status.last_contact_ms > LAST_CONTACT_MAX_MS
+                             ? LAST_CONTACT_MAX_MS
+                             : status.last_contact_ms;
     if (x->max_stale_ms > 0 && x->last_contact_ms > x->max_stale_ms) {
         x->req.mode = API_MODE_DEFAULT;
         return ask_raft(x);

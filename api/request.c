@@ -228,6 +228,9 @@ void api_reply_reset(struct api_request *req)
 }
 
 static void error_text(struct api_request *req, unsigned status,
+                       const char *fmt, va_list args) MR_PRINTF(3, 0);
+
+static void error_text(struct api_request *req, unsigned status,
                        const char *fmt, va_list args)
 {
     struct mr_buf *out = &worker_out;

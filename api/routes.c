@@ -44,6 +44,7 @@
 
 static const struct api_route routes[] = {
     PLAIN("/", API_ANY_METHOD, NULL, api_root),
+    PLAIN("/ui/", API_ANY_METHOD | API_NEEDS_UI, NULL, api_ui),
 
     NO_ACL("PUT", "/v1/acl/bootstrap"),
     NO_ACL("POST", "/v1/acl/login"),

@@ -40,7 +40,7 @@ static void no_json(void *arg, struct mr_buf *out)
     mr_buf_str(out, "{}");
 }
 
-static int start(void **state)
+static int start_with(void **state, bool is_dev)
 {
     struct fixture *f = calloc(1, sizeof *f);
     const char *const addresses[] = {"127.0.0.1"};
@@ -55,6 +55,8 @@ static int start(void **state)
     struct mr_api_options o = {
         .addresses = addresses,
         .n_addresses = 1,
+        .pretty_always = is_dev,
+        .enable_ui = is_dev,
         .agent = {.node_name = "n1", .datacenter = "dc1"},
         .host = {.metrics_json = no_json, .metrics_prometheus = no_json},
         .kv = f->kv,
@@ -66,6 +68,16 @@ static int start(void **state)
     assert_int_equal(mr_api_start(&o, &f->api, &detail), MR_OK);
     *state = f;
     return 0;
+}
+
+static int start(void **state)
+{
+    return start_with(state, false);
+}
+
+static int start_dev(void **state)
+{
+    return start_with(state, true);
 }
 
 static int stop(void **state)
@@ -285,6 +297,66 @@ static void modes_ask_as_much_as_they_promise(void **state)
     assert_int_equal(atomic_load(&f->raft.reads), 3);
 }
 
+/* With -dev every answer is indented and the page is there; without, neither. */
+static void dev_mode_indents_and_has_the_page(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, "PUT", "/v1/kv/a", "v", 200, "true\n");
+    expect(f, "GET", "/v1/kv/a?raw", NULL, 200, "v");
+    expect(f, "GET", "/v1/kv/?keys", NULL, 200, "[\n    \"a\"\n]\n");
+    expect(f, "GET", "/", NULL, 301,
+           "<a href=\"/ui/\">Moved Permanently</a>.\n\n");
+    struct answer a = exchange(f, "GET", "/ui/", "", NULL);
+
+    assert_int_equal(a.status, 200);
+    assert_string_equal(header(&a, "Content-Type"), "text/html; charset=utf-8");
+    free(a.text);
+}
+
+/* Without the page, / names the agent and /ui/ is unknown. */
+static void page_is_absent_unless_enabled(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, "GET", "/", NULL, 200, "Consul Agent");
+    expect(f, "GET", "/ui/", NULL, 404, "");
+}
+
+/* Endpoints that are not there say so and how they might be. */
+static void absent_features_answer_truthfully(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, "GET", "/v1/acl/tokens", NULL, 401, "ACL support disabled");
+    expect(f, "PUT", "/v1/txn", "[]", 501, "This endpoint is not implemented");
+    expect(f, "GET", "/v1/connect/intentions", NULL, 200, "[]");
+    expect(f, "GET", "/v1/config/bogus", NULL, 500,
+           "invalid config entry kind: bogus");
+}
+
+/* What operators ask for: the servers, the digest, the figures. */
+static void operator_endpoints_answer(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, "GET", "/v1/status/peers", NULL, 200, "[\"127.0.0.1:8300\"]");
+    expect(f, "GET", "/v1/agent/metrics", NULL, 200, "{}");
+    struct mr_hash128 digest = mr_kv_digest(f->kv, NULL);
+    char text[128];
+
+    (void)snprintf(text, sizeof text,
+                   "{\"Revision\":0,\"AppliedIndex\":0,\"Digest\":"
+                   "\"%016llx%016llx\"}",
+                   (unsigned long long)digest.high,
+                   (unsigned long long)digest.low);
+    expect(f, "GET", "/v1/operator/digest", NULL, 200, text);
+    expect(f, "DELETE", "/v1/operator/raft/peer?id=x", NULL, 500,
+           "id \"x\" was not found in the Raft configuration");
+    expect(f, "DELETE", "/v1/operator/raft/peer?address=127.0.0.1:8300", NULL,
+           500, "it would leave no voter");
+}
+
 /* ------------------------------------------------------------- blocking */
 
 struct blocked {
@@ -456,6 +528,37 @@ static void write_errors_are_told_truthfully(void **state)
     expect(f, "GET", "/v1/kv/a", NULL, 404, "");
 }
 
+/* When the n-th allocation of a request fails, it gets a 503 or its connection
+ * is closed, and the next request is answered. */
+static void lack_of_memory_costs_one_request(void **state)
+{
+    static const char *const targets[] = {"/v1/kv/a", "/v1/kv/?recurse&pretty",
+                                          "/v1/kv//a", "/v1/kv/a?wait=x",
+                                          "/v1/kv/a?index=1&wait=1ms"};
+    struct fixture *f = *state;
+
+    expect(f, "PUT", "/v1/kv/a", "v", 200, "true");
+    for (size_t i = 0; i < MR_ARRAY_LEN(targets); i++) {
+        for (uint64_t n = 0; n < 12; n++) {
+            int fd = dial(f);
+            struct mr_buf b = MR_BUF_INIT;
+
+            mr_buf_printf(&b, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", targets[i]);
+            mr_mem_fail_after(n);
+            send_all(fd, (const char *)b.data, b.len);
+            struct answer a = receive(fd, true);
+
+            mr_mem_fail_after(UINT64_MAX);
+            assert_true(a.status == 0 || a.status == 200 || a.status == 301 ||
+                        a.status == 400 || a.status == 503);
+            free(a.text);
+            close(fd);
+            mr_buf_deinit(&b);
+        }
+        expect(f, "GET", "/v1/kv/a?raw", NULL, 200, "v");
+    }
+}
+
 /* Without a leader default reads fail, and stale ones too if there never was
  * one. */
 static void reads_without_leader_fail(void **state)
@@ -595,6 +698,11 @@ int main(void)
         with_service(cached_answer_is_current),
         with_service(pipelined_requests_are_answered_in_order),
         with_service(modes_ask_as_much_as_they_promise),
+        cmocka_unit_test_setup_teardown(dev_mode_indents_and_has_the_page,
+                                        start_dev, stop),
+        with_service(page_is_absent_unless_enabled),
+        with_service(absent_features_answer_truthfully),
+        with_service(operator_endpoints_answer),
         with_service(blocking_query_wakes_on_its_key),
         with_service(blocking_query_times_out_with_the_same_index),
         with_service(blocking_query_ends_with_its_client),
@@ -602,6 +710,7 @@ int main(void)
         with_service(all_waiters_of_a_key_are_woken),
         with_service(quiescing_ends_waits_with_503),
         with_service(write_errors_are_told_truthfully),
+        with_service(lack_of_memory_costs_one_request),
         with_service(reads_without_leader_fail),
         with_service(bad_input_is_refused_in_consuls_words),
         with_service(large_bodies_are_refused),
