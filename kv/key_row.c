@@ -198,6 +198,7 @@ static bool next_any(struct kv_key_scan *s, struct kv_key_row *out)
     if (s->scan.tx->err != MR_OK) {
         return false;
     }
+    mr_assert(s->bucket != NULL); /* read_bucket() failed else. */
     *out = s->bucket[s->bucket_at++];
     return true;
 }
@@ -260,5 +261,29 @@ uint64_t kv_grave_max(struct kv_tx *tx, struct mr_slice prefix)
         max = rev > max ? rev : max;
     }
     kv_scan_close(&scan);
+    return max;
+}
+
+uint64_t kv_grave_above(struct kv_tx *tx, struct mr_slice prefix)
+{
+    struct kv_row_key k;
+    struct mr_slice value;
+    uint64_t max = 0;
+    size_t len;
+
+    for (len = 0; len < prefix.len && len <= KV_GRAVE_CUT; len++) {
+        uint64_t rev;
+
+        kv_key_init(&k, KV_GRAVE);
+        kv_key_add(&k, mr_slice(prefix.data, len));
+        if (!kv_tx_get(tx, kv_key_slice(&k), &value)) {
+            continue;
+        }
+        if (!kv_get_varint(&value, &rev)) {
+            kv_tx_fail(tx, MR_E_CORRUPT);
+            break;
+        }
+        max = rev > max ? rev : max;
+    }
     return max;
 }

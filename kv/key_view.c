@@ -77,6 +77,10 @@ static void set_prefix_index(struct mr_kv_view *view, struct mr_slice prefix,
         max = meta->keys_rev;
     } else {
         grave = kv_grave_max(kv_view_tx(view), prefix);
+        if (max == 0 && grave > 0) {
+            /* Its last keys may have gone with a larger tree. */
+            max = kv_grave_above(kv_view_tx(view), prefix);
+        }
         max = grave > max ? grave : max;
         max = max == 0 ? meta->keys_rev : max;
         max = meta->graves_rev > max ? meta->graves_rev : max;

@@ -245,8 +245,7 @@ static void delete_tree(struct kv_batch *b, struct mr_slice prefix)
 {
     while (delete_chunk(b, prefix)) {
     }
-    /* The index of the whole tree is the table's and needs no grave. */
-    if (b->result->changed && prefix.len > 0) {
+    if (b->result->changed) {
         bury(b, prefix);
     }
 }

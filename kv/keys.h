@@ -74,4 +74,8 @@ void kv_key_scan_close(struct kv_key_scan *s);
 /* The highest revision of a deletion under @prefix; 0: none is remembered. */
 uint64_t kv_grave_max(struct kv_tx *tx, struct mr_slice prefix);
 
+/* The highest revision of a deletion of a tree that @prefix was part of (or of
+ * a key that is a beginning of @prefix); 0: none is remembered. */
+uint64_t kv_grave_above(struct kv_tx *tx, struct mr_slice prefix);
+
 #endif /* MR_KV_KEYS_H */

@@ -165,6 +165,7 @@ static void remove_topic(struct kv_hub *hub, struct kv_hub_topic **at)
 {
     struct kv_hub_topic *topic = *at;
 
+    mr_assert(topic != NULL);
     *at = topic->next;
     drop_length(hub, topic->length_at);
     hub->n_topics--;

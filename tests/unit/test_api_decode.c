@@ -225,6 +225,7 @@ static void errors_have_gos_words(void **state)
         {"\"\\q\"", "invalid character 'q' in string escape code"},
         {"\"\\u12x4\"",
          "invalid character 'x' in \\u hexadecimal character escape"},
+        {"01", "invalid character '1' after top-level value"},
         {"[-]", "invalid character ']' in numeric literal"},
         {"[1.]",
          "invalid character ']' after decimal point in numeric literal"},

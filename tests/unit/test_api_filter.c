@@ -124,6 +124,7 @@ static void true_matches_hold(void **state)
         "ID matches \"(?:web|db)-1\"",
         "ID matches \"w.*?1\"",
         "ID matches \"[\\\\w\\\\-]{3,9}\"",
+        "ID matches \"[[:alpha:]]{3}-[[0-9]\"",
         "TaggedAddresses.lan.Address == \"10.0.0.1\"",
         "TaggedAddresses.lan.Port == 99",
         "lan in TaggedAddresses",
@@ -356,6 +357,7 @@ static void dangerous_patterns_are_refused(void **state)
         "ID matches `(?=a)`",
         "ID matches `*a`",
         "ID matches `[b-a]`",
+        "ID matches `[w[:a|B)`",
         "ID matches `(((((((((((((((((((((((((((((((((a)))))))))))))))))))))"
         "))))))))))))`",
     };

@@ -144,9 +144,8 @@ static void instances_are_ordered_by_node_and_id(void **state)
                                              .check_service = ids[i]});
     }
     (void)fx_register(f, (struct fx_reg){.node = "n1", .check = "up"});
-    (void)fx_register(f, (struct fx_reg){.node = "n1",
-                                         .service = "web",
-                                         .id = "a1"});
+    (void)fx_register(
+        f, (struct fx_reg){.node = "n1", .service = "web", .id = "a1"});
     assert_string_equal(fx_instances(f, "web", &t, NULL),
                         "n1/a1:0[up=critical] "
                         "n1/b:0[up=critical,b=critical] "
@@ -216,10 +215,9 @@ static void same_id_renames_the_node(void **state)
     const Mr__Node *node;
     struct fx_text t;
 
-    (void)fx_register(f, (struct fx_reg){.node = "old",
-                                         .node_id = ID_A,
-                                         .service = "web",
-                                         .check = "c"});
+    (void)fx_register(
+        f, (struct fx_reg){
+               .node = "old", .node_id = ID_A, .service = "web", .check = "c"});
     (void)fx_register(f, (struct fx_reg){.node = "new", .node_id = ID_A});
     assert_string_equal(nodes(f, &t), "new(10.0.0.1) ");
     assert_string_equal(fx_instances(f, "web", &t, NULL), "");
@@ -311,10 +309,9 @@ static void checks_follow_their_service(void **state)
                                          .tag = "a",
                                          .check = "c",
                                          .check_service = "web"});
-    assert_string_equal(state_checks(f, "critical", &t),
-                        "n/c=critical@web#a ");
-    (void)fx_register(f,
-                      (struct fx_reg){.node = "n", .service = "web", .tag = "b"});
+    assert_string_equal(state_checks(f, "critical", &t), "n/c=critical@web#a ");
+    (void)fx_register(
+        f, (struct fx_reg){.node = "n", .service = "web", .tag = "b"});
     assert_string_equal(state_checks(f, NULL, &t), "n/c=critical@web#b ");
 }
 
@@ -438,7 +435,8 @@ static void address_finds_nodes_and_services(void **state)
                                          .address = "host.example",
                                          .service = "web",
                                          .service_address = "10.0.0.7"});
-    assert_string_equal(at_address(f, "10.0.0.7", &t), "n(10.0.0.7) m/web:web ");
+    assert_string_equal(at_address(f, "10.0.0.7", &t),
+                        "n(10.0.0.7) m/web:web ");
     assert_string_equal(at_address(f, "2001:DB8:0::1", &t), "n/web:web ");
     assert_string_equal(at_address(f, "host.example", &t), "");
     (void)fx_register(f, (struct fx_reg){.node = "n", .address = "10.0.0.8"});
@@ -696,8 +694,7 @@ static void updates_need_a_fitting_check(void **state)
     assert_false(fx_update(f, "n", "t", "passing", true).changed);
 }
 
-#define TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
 
 int main(void)
 {

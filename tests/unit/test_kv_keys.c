@@ -219,9 +219,9 @@ static void stopped_walk_still_knows_the_index(void **state)
     (void)fx_put(f, "a/1", "1");
     (void)fx_put(f, "a/2", "1");
     view = fx_view(f);
-    assert_int_equal(mr_kv_key_list(view, mr_slice_str("a/"), stop_at_once,
-                                    &seen, &index),
-                     MR_OK);
+    assert_int_equal(
+        mr_kv_key_list(view, mr_slice_str("a/"), stop_at_once, &seen, &index),
+        MR_OK);
     assert_int_equal(seen, 1);
     assert_int_equal(index, 2);
     mr_kv_view_end(view);
@@ -333,8 +333,7 @@ static void impossible_keys_are_refused(void **state)
     free(key);
 }
 
-#define TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
 
 int main(void)
 {

@@ -326,10 +326,9 @@ static void restore_survives_a_lack_of_memory(void **state)
     struct stream s;
     uint64_t n;
 
-    (void)fx_register(f, (struct fx_reg){.node = "n",
-                                         .service = "web",
-                                         .check = "c",
-                                         .tag = "t"});
+    (void)fx_register(
+        f, (struct fx_reg){
+               .node = "n", .service = "web", .check = "c", .tag = "t"});
     s = take(f);
     for (n = 0; n < 200; n++) {
         enum mr_err err;
@@ -348,8 +347,7 @@ static void restore_survives_a_lack_of_memory(void **state)
     free(s.data);
 }
 
-#define TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
 
 int main(void)
 {

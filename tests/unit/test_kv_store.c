@@ -327,8 +327,7 @@ static void too_many_views_are_refused(void **state)
     mr_kv_view_end(fx_view(f));
 }
 
-#define TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
 
 int main(void)
 {
