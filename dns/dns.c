@@ -88,6 +88,17 @@ static void set_option(int fd, int level, int name, int value)
     }
 }
 
+/* Take no path MTU from the network: anyone can forge one to make us send
+ * fragments (RFC 9715 §3.1). */
+static void ignore_path_mtu(int fd, int family)
+{
+    if (family == AF_INET6) {
+        set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT);
+    } else {
+        set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT);
+    }
+}
+
 static enum mr_err bind_failed(const char *text, uint16_t port, int error,
                                struct mr_detail *detail)
 {
@@ -122,6 +133,7 @@ static enum mr_err socket_open(const union address *a, int type, int *out_fd)
     } else {
         set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
         set_option(fd, SOL_SOCKET, SO_RCVBUF, UDP_RECEIVE_BYTES);
+        ignore_path_mtu(fd, a->any.sa_family);
         if (address_is_any(a) && a->any.sa_family == AF_INET6) {
             set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
         } else if (address_is_any(a)) {
