@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from cluster import Cluster, binary
+from cluster import Cluster, binary, eventually
 
 
 def pytest_sessionstart(session):
@@ -41,7 +41,13 @@ def cluster(tmp_path):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """Three servers for tests that leave them as they found them."""
-    yield from closing(Cluster(tmp_path_factory.mktemp("shared")))
+    cluster = Cluster(tmp_path_factory.mktemp("shared"))
+
+    def registered():
+        return all(len(s.get("/v1/health/service/consul?passing&stale")) == 3
+                   for s in cluster)
+    eventually(registered, "the servers registered themselves")
+    yield from closing(cluster)
 
 
 @pytest.fixture
