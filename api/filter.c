@@ -8,6 +8,7 @@
 
 #include "api/filter_ast.h"
 #include "api/http.h"
+#include "api/pattern.h"
 #include "base/mem.h"
 
 struct filter {
@@ -305,11 +306,11 @@ static enum mr_err coerce(struct filter_node *match, enum field_type type,
                                                         : "invalid syntax");
 }
 
-static enum mr_err bind_regex(struct filter_node *match,
-                              struct mr_detail *detail)
+static enum mr_err bind_pattern(struct filter_node *match,
+                                struct mr_detail *detail)
 {
     struct mr_detail why;
-    enum mr_err err = filter_regex_new(match->value, &match->regex, &why);
+    enum mr_err err = pattern_new(match->value, &match->pattern, &why);
 
     if (err != MR_E_INVALID) {
         return err;
@@ -340,21 +341,29 @@ static enum mr_err bind_match(struct filter_node *match,
         return coerce(match, type, detail);
     }
     if (match->op == FILTER_MATCHES || match->op == FILTER_NOT_MATCHES) {
-        return bind_regex(match, detail);
+        return bind_pattern(match, detail);
     }
     return MR_OK;
 }
+
+#define PATTERNS_MAX 32 /* Of one filter: they cost memory. */
 
 /* Bind the matches in the order of the text. */
 static enum mr_err bind_tree(const struct filter_tree *tree,
                              enum filter_shape shape, struct mr_detail *detail)
 {
     struct filter_node *node = tree->nodes;
+    size_t n_patterns = 0;
     enum mr_err err = MR_OK;
 
     for (; node != NULL && err == MR_OK; node = node->next) {
         if (node->kind == FILTER_MATCH) {
             err = bind_match(node, shape, detail);
+            n_patterns += node->pattern != NULL;
+        }
+        if (n_patterns > PATTERNS_MAX) {
+            return mr_fail(detail, MR_E_NOTFOUND,
+                           "more than %d regular expressions", PATTERNS_MAX);
         }
     }
     return err;
@@ -444,7 +453,7 @@ static bool text_holds(const struct filter_node *match, const char *text)
         return strstr(text, match->value) != NULL;
     case FILTER_MATCHES:
     case FILTER_NOT_MATCHES:
-        return filter_regex_match(match->regex, text);
+        return pattern_match(match->pattern, text);
     case FILTER_IS_EMPTY:
     case FILTER_IS_NOT_EMPTY:
         break;

@@ -26,7 +26,7 @@ enum filter_op {
 };
 
 struct filter_field;
-struct filter_regex;
+struct pattern;
 
 struct filter_node {
     enum filter_kind kind;
@@ -44,7 +44,7 @@ struct filter_node {
     const char *key; /* Member of a map, or NULL. */
     bool wants_port; /* Of an address: the port, not the address. */
     int64_t number;  /* The value of a number or a boolean. */
-    struct filter_regex *regex;
+    struct pattern *pattern;
 };
 
 struct filter_tree {
@@ -63,17 +63,5 @@ MR_MUST_CHECK enum mr_err filter_parse(const char *text,
 
 /* Release a tree and the patterns in it. */
 void filter_tree_deinit(struct filter_tree *tree);
-
-/* Compile the pattern @text (RE2's syntax, as far as it means the same in
- * POSIX). MR_E_INVALID with RE2's kind of sentence in @detail; MR_E_NOMEM. */
-MR_MUST_CHECK enum mr_err filter_regex_new(const char *text,
-                                           struct filter_regex **out,
-                                           struct mr_detail *detail);
-
-/* Whether @text contains a match. */
-bool filter_regex_match(const struct filter_regex *regex, const char *text);
-
-/* Release a pattern; NULL is a no-op. */
-void filter_regex_free(struct filter_regex *regex);
 
 #endif /* API_FILTER_AST_H */

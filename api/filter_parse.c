@@ -6,6 +6,7 @@
 
 #include "api/filter.h"
 #include "api/filter_ast.h"
+#include "api/pattern.h"
 #include "base/mem.h"
 
 /* What may stand at a place, in the words of Consul's parser. */
@@ -515,7 +516,7 @@ void filter_tree_deinit(struct filter_tree *tree)
         struct filter_node *node = tree->nodes;
 
         tree->nodes = node->next;
-        filter_regex_free(node->regex);
+        pattern_free(node->pattern);
         mr_free(node);
     }
     mr_free(tree->texts);
