@@ -76,7 +76,8 @@ struct mr_raft_options {
     uint64_t join_interval_ms;
     bool join_must_succeed;  /* -join: on_fatal when the first try fails. */
     uint64_t snapshot_bytes; /* Log size that starts a snapshot; 0: default. */
-    size_t max_queue;        /* Proposals that may wait; 0: default. */
+    uint64_t trailing_entries; /* Kept below a snapshot; 0: default. */
+    size_t max_queue;          /* Proposals that may wait; 0: default. */
     const struct mr_clock *clock;
     const struct mr_random *random;
     struct mr_raft_fsm fsm;
@@ -107,7 +108,7 @@ MR_MUST_CHECK enum mr_err mr_raft_open(uv_loop_t *loop,
 
 /* Stop: open proposals and reads end with MR_E_CLOSED, threads are joined, the
  * log is closed. @closed is called once, later, from the loop; *@raft is gone
- * then. */
+ * then, and no thread may be in a function of raft any more. */
 void mr_raft_close(struct mr_raft *raft, void (*closed)(void *arg), void *arg);
 
 /* ------------------------------------------------------------- writing */

@@ -203,7 +203,9 @@ static void wake(void *arg)
 {
     struct mr_raft *n = arg;
 
-    (void)uv_async_send(&n->wake); /* Fails for a closing handle only. */
+    if (n->has_loop) {
+        (void)uv_async_send(&n->wake); /* Fails for a closing handle only. */
+    }
 }
 
 static void on_full(void *arg, bool is_full)
@@ -346,6 +348,7 @@ static void open_handles(struct mr_raft *n)
     n->timer.data = n;
     n->prepare.data = n;
     n->n_handles = 3;
+    n->has_loop = true;
     mr_assert(uv_prepare_start(&n->prepare, on_prepare) == 0);
 }
 

@@ -70,6 +70,7 @@ struct mr_raft {
     uv_async_t wake;
     uv_timer_t timer;
     uv_prepare_t prepare;
+    bool has_loop;      /* The handles were made. */
     unsigned n_handles; /* Open ones, transport and join among them. */
 
     bool in_round;

@@ -605,6 +605,7 @@ enum mr_err node_start_driver(struct mr_raft *n, struct mr_detail *detail)
         .seed = (unsigned)mr_random_u64(n->options.random),
         .max_queue = n->options.max_queue,
         .snapshot_bytes = n->options.snapshot_bytes,
+        .trailing_entries = n->options.trailing_entries,
         .io = node_driver_io(n),
     };
     struct driver_disk disk = {
