@@ -14,6 +14,10 @@
 #include "base/mem.h"
 
 #define N_EVENTS 64
+
+/* With at most so many suspended, a resumption is quick enough for the thread
+ * that completes a request: the library walks them under its lock. */
+#define DIRECT_MAX 512
 #define STACK_SIZE ((size_t)128 * 1024)
 
 struct api_park {
@@ -79,6 +83,19 @@ void api_wake(struct api_http *x)
     pthread_mutex_lock(&park->lock);
     wake_locked(park, x);
     pthread_mutex_unlock(&park->lock);
+}
+
+void api_wake_now(struct api_http *x)
+{
+    struct api_park *park = x->req.api->park;
+
+    if (atomic_load(&park->n_suspended) > DIRECT_MAX) {
+        api_wake(x);
+    } else if (atomic_exchange(&x->wait_state, API_WAIT_WOKEN) ==
+               API_WAIT_PARKED) {
+        api_http_resume(x);
+        atomic_fetch_sub(&park->n_suspended, 1);
+    }
 }
 
 bool api_park_enter(struct api_park *park, struct api_http *x)

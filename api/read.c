@@ -183,7 +183,7 @@ static void on_raft_read(struct mr_raft_read *read, enum mr_err err)
     struct api_http *x = mr_container_of(read, struct api_http, op.read);
 
     x->op_err = err;
-    api_wake(x);
+    api_wake_now(x);
 }
 
 static enum api_step after_raft_read(struct api_http *x)

@@ -43,7 +43,7 @@ static void on_done(struct mr_raft_proposal *proposal, enum mr_err err)
         mr_container_of(write, struct write_op, write)->exchange;
 
     x->op_err = err;
-    api_wake(x);
+    api_wake_now(x);
 }
 
 static enum api_step after_write(struct api_http *x)
@@ -162,7 +162,7 @@ void api_async_done(void *request, enum mr_err err, const char *text)
 
     x->op_err = err;
     x->op_text = text == NULL ? NULL : mr_strdup(text); /* NULL: no text. */
-    api_wake(x);
+    api_wake_now(x);
 }
 
 void api_resume_empty(struct api_request *req, enum mr_err err,
