@@ -46,11 +46,12 @@ enum mr_err mr_queue_push(struct mr_queue *q, struct mr_list *link)
         was_empty = q->n == 0;
         mr_list_push(&q->items, link);
         q->n++;
-        if (was_empty) {
-            mr_assert(pthread_cond_signal(&q->filled) == 0);
-        }
     }
     unlock(q);
+    /* After the lock is free, so that whoever wakes does not wait for it. */
+    if (was_empty) {
+        mr_assert(pthread_cond_signal(&q->filled) == 0);
+    }
     if (was_empty && q->wake != NULL) {
         q->wake(q->wake_arg);
     }
