@@ -322,13 +322,12 @@ static void sent(struct mr_raft *n, struct node_event *event)
 /* Start @t's thread, or have it end at once. */
 static void start(struct transfer *t, void *(*run)(void *))
 {
-    if (t->err == MR_OK) {
-        t->has_thread = pthread_create(&t->thread, NULL, run, t) == 0;
-        t->err = t->has_thread ? MR_OK : MR_E_NOMEM;
+    if (t->err == MR_OK && pthread_create(&t->thread, NULL, run, t) == 0) {
+        t->has_thread = true; /* Its err is the thread's from now on. */
+        return;
     }
-    if (!t->has_thread) {
-        node_post(t->node, &t->event);
-    }
+    t->err = t->err == MR_OK ? MR_E_NOMEM : t->err;
+    node_post(t->node, &t->event);
 }
 
 static enum mr_err prepare_send(struct transfer *t, uint64_t term)

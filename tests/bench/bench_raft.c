@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,10 +96,9 @@ static enum mr_err fsm_write(void *arg,
     return write(ctx, mr_slice("state", 5));
 }
 
-static enum mr_err fsm_read(void *arg,
-                            enum mr_err (*read)(void *, void *, size_t,
-                                                size_t *),
-                            void *ctx, struct mr_detail *detail)
+static enum mr_err
+fsm_read(void *arg, enum mr_err (*read)(void *, void *, size_t, size_t *),
+         void *ctx, struct mr_detail *detail)
 {
     char buf[64];
     size_t len;
@@ -170,6 +170,15 @@ static void submit(struct writer *w)
     }
 }
 
+static double cpu_s(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 int main(int argc, char **argv)
 {
     unsigned n = argc > 1 ? (unsigned)atoi(argv[1]) : 3;
@@ -180,17 +189,19 @@ int main(int argc, char **argv)
     char dirs[SERVERS_MAX][300];
     char uuid[SERVERS_MAX][MR_UUID_LEN + 1];
     char names[SERVERS_MAX][8];
-    char hosts[SERVERS_MAX][16];
+    char hosts[SERVERS_MAX][32];
     const char *join[SERVERS_MAX];
     char *payload = calloc(1, bytes + 1);
 
-    snprintf(dir, sizeof dir, "%s", argc > 5 ? argv[5] : "/tmp/bench_raft.XXXXXX");
+    snprintf(dir, sizeof dir, "%s",
+             argc > 5 ? argv[5] : "/tmp/bench_raft.XXXXXX");
     if (argc <= 5 && mkdtemp(dir) == NULL) {
         return 1;
     }
     mr_log_set_level(getenv("DEBUG") ? MR_LOG_DEBUG : MR_LOG_WARN);
     for (unsigned i = 0; i < n; i++) {
-        snprintf(hosts[i], sizeof hosts[i], "127.9.0.%u", i + 1);
+        snprintf(hosts[i], sizeof hosts[i], "127.9.%u.%u",
+                 (unsigned)getpid() % 250, i + 1);
         join[i] = hosts[i];
     }
     for (unsigned i = 0; i < n; i++) {
@@ -243,7 +254,8 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    fprintf(stderr, "leader after %" PRIu64 " ms\n", (uv_hrtime() - t0) / 1000000);
+    fprintf(stderr, "leader after %" PRIu64 " ms\n",
+            (uv_hrtime() - t0) / 1000000);
     if (getenv("FOLLOWER")) {
         for (unsigned i = 0; i < n; i++) {
             if (servers[i].raft != leader) {
@@ -254,6 +266,7 @@ int main(int argc, char **argv)
     }
     usleep(200000);
     t0 = uv_hrtime();
+    double cpu0 = cpu_s();
     for (unsigned i = 0; i < n_writers; i++) {
         writers[i].p.cmd = mr_slice(payload, bytes);
         writers[i].p.done = done;
@@ -261,16 +274,18 @@ int main(int argc, char **argv)
     }
     sleep(seconds);
     double took = (double)(uv_hrtime() - t0) / 1e9;
+    double cpu = cpu_s() - cpu0;
     uint64_t total = atomic_load(&n_done);
     struct mr_raft_stats stats;
     mr_raft_stats(leader, &stats);
     printf("{\"servers\":%u,\"writers\":%u,\"bytes\":%zu,\"writes_per_s\":%.0f,"
            "\"mean_ms\":%.3f,\"max_ms\":%.1f,\"failed\":%" PRIu64
-           ",\"syncs_per_s\":%.0f}\n",
+           ",\"syncs_per_s\":%.0f,\"cpu_us_per_write\":%.1f}\n",
            n, n_writers, bytes, (double)total / took,
            (double)atomic_load(&sum_ns) / 1e6 / (double)(total ? total : 1),
            (double)atomic_load(&max_ns) / 1e6, atomic_load(&n_failed),
-           (double)stats.log_syncs / took);
+           (double)stats.log_syncs / took,
+           cpu * 1e6 / (double)(total ? total : 1));
     atomic_store(&is_over, true);
     usleep(300000);
     for (unsigned i = 0; i < n; i++) {
