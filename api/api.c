@@ -9,6 +9,7 @@
 #include "api/decode.h"
 #include "api/http_server.h"
 #include "api/park.h"
+#include "api/response.h"
 #include "base/mem.h"
 
 #define CACHE_BYTES ((size_t)16 * 1024 * 1024)
@@ -144,6 +145,7 @@ static void apply_defaults(struct mr_api_options *o)
 static void release(struct mr_api *api)
 {
     api_cache_free(api->cache);
+    api_response_release(api->true_response);
     free_options(&api->options);
     mr_free(api);
 }
@@ -161,8 +163,9 @@ enum mr_err mr_api_start(const struct mr_api_options *options,
     decode_setup();
     apply_defaults(&api->options);
     api->cache = api_cache_new(options->kv, CACHE_BYTES);
+    api->true_response = api_response_make_true();
     api->park = ok ? api_park_start(options->clock) : NULL;
-    if (api->park == NULL || api->cache == NULL) {
+    if (api->park == NULL || api->cache == NULL || api->true_response == NULL) {
         api_park_stop(api->park);
         release(api);
         return mr_fail(detail, MR_E_NOMEM, "out of memory or descriptors");

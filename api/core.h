@@ -139,6 +139,7 @@ struct mr_api {
     uint16_t port;
     struct api_park *park;
     struct api_cache *cache;
+    struct MHD_Response *true_response; /* `true`, as most writes answer. */
     atomic_bool is_quiescing;
     atomic_uint_fast64_t requests;
     atomic_uint_fast64_t errors_4xx;

@@ -67,6 +67,8 @@ static enum MHD_Result send_answer(struct api_http *x)
 
     if (x->cached != NULL) {
         response = api_cached_response(x->cached, &status);
+    } else if (response == NULL && api_response_is_true(x)) {
+        response = x->req.api->true_response;
     } else if (response == NULL) {
         x->made = api_response_make(x, NULL);
         response = x->made;

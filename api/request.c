@@ -86,6 +86,30 @@ struct mr_buf *api_out(void)
     return &worker_out;
 }
 
+/* Exchanges that ended, for the next ones: a connection's requests come one
+ * after the other on the same worker. */
+#define SPARE_MAX 64
+
+static _Thread_local struct {
+    struct api_http *list[SPARE_MAX];
+    size_t n;
+} spare;
+
+static struct api_http *exchange_alloc(void)
+{
+    return spare.n > 0 ? spare.list[--spare.n]
+                       : mr_malloc(sizeof(struct api_http));
+}
+
+static void exchange_release(struct api_http *x)
+{
+    if (spare.n < SPARE_MAX) {
+        spare.list[spare.n++] = x;
+    } else {
+        mr_free(x);
+    }
+}
+
 static pthread_key_t worker_key;
 static pthread_once_t worker_once = PTHREAD_ONCE_INIT;
 
@@ -94,6 +118,9 @@ static void release_worker(void *unused)
     (void)unused;
     mr_buf_deinit(&worker_out);
     api_gzip_release();
+    while (spare.n > 0) {
+        mr_free(spare.list[--spare.n]);
+    }
 }
 
 static void make_worker_key(void)
@@ -140,7 +167,7 @@ static bool parse_target(struct api_http *x, const char *raw)
 
 struct api_http *api_exchange_new(struct mr_api *api, const char *raw)
 {
-    struct api_http *x = mr_malloc(sizeof *x);
+    struct api_http *x = exchange_alloc();
 
     if (x == NULL) {
         return NULL;
@@ -177,7 +204,7 @@ void api_exchange_free(struct api_http *x)
     mr_free(x->op_text);
     x->kept_chunks = NULL;
     api_memory_release(x);
-    mr_free(x);
+    exchange_release(x);
 }
 
 /* ------------------------------------------------------------- reading it */

@@ -141,6 +141,31 @@ struct MHD_Response *api_response_make(struct api_http *x,
     return r;
 }
 
+struct MHD_Response *api_response_make_true(void)
+{
+    static const char text[] = "true";
+    struct MHD_Response *r = MHD_create_response_from_buffer(
+        strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
+
+    if (r != NULL && (!add(r, "Content-Type", API_TYPE_JSON) ||
+                      !add(r, "Vary", "Accept-Encoding"))) {
+        MHD_destroy_response(r);
+        return NULL;
+    }
+    return r;
+}
+
+bool api_response_is_true(const struct api_http *x)
+{
+    const struct api_request *req = &x->req;
+    const struct mr_buf *out = api_out();
+
+    return out->len == 4 && memcmp(out->data, "true", 4) == 0 &&
+           req->reply.status == 200 && req->reply.n_headers == 0 &&
+           req->route->needs == API_WRITE && !x->accepts_gzip && !req->pretty &&
+           !x->close_after;
+}
+
 void api_response_release(struct MHD_Response *response)
 {
     if (response != NULL) {

@@ -12,6 +12,12 @@
 struct MHD_Response *api_response_make(struct api_http *x,
                                        struct mr_slice *out_body);
 
+/* A response to every write that succeeded and says `true`; NULL: no memory. */
+struct MHD_Response *api_response_make_true(void);
+
+/* Whether api_response_make_true()'s is what api_response_make() would make. */
+bool api_response_is_true(const struct api_http *x);
+
 /* Let go of a response; one that is being sent lives on until it is. NULL is
  * a no-op. */
 void api_response_release(struct MHD_Response *response);
