@@ -123,6 +123,23 @@ static void touch_instance(struct kv_batch *b, const char *node)
     kv_batch_touch(b, MR_KV_TOPIC_NODE, mr_slice_str(node));
 }
 
+/* The checks of @service show its name and tags, so a change of those is one of
+ * the answers that hold the checks. */
+static void touch_shown_checks(struct kv_batch *b, const Mr__Service *service)
+{
+    struct kv_row_key k;
+    struct kv_scan scan;
+    struct kv_row row;
+
+    kv_check_key(&k, service->node, service->id, "");
+    kv_scan_open(&scan, &b->tx, kv_key_slice(&k));
+    if (kv_scan_next(&scan, &row)) {
+        b->meta.checks_rev = b->meta.revision;
+        kv_batch_touch(b, MR_KV_TOPIC_CHECKS, mr_slice(NULL, 0));
+    }
+    kv_scan_close(&scan);
+}
+
 /* Write the instance that differs from @old (NULL: there was none), which has
  * the same place if its service's name is the same. */
 static void replace_service(struct kv_batch *b, const Mr__Service *old,
@@ -150,6 +167,9 @@ static void replace_service(struct kv_batch *b, const Mr__Service *old,
                           old == NULL ? 0 : old->create_rev);
     if (!is_indexed) {
         kv_index_service(&b->tx, service, true);
+    }
+    if (old != NULL && !is_indexed) {
+        touch_shown_checks(b, service);
     }
     kv_service_bump(b, mr_slice_str(service->name),
                     old == NULL || is_moved ? 1 : 0);

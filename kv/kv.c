@@ -172,8 +172,9 @@ static enum mr_err sync_dir(const char *dir)
     return rv == 0 ? MR_OK : system_error();
 }
 
-/* Whether state.mdb may be used: see the top of the file. */
-static bool is_trusted(const char *dir, const char *boot_id)
+/* Whether state.mdb may be used, see the top of the file, and whether the last
+ * process closed it. */
+static bool is_trusted(const char *dir, const char *boot_id, bool *out_closed)
 {
     char path[KV_PATH_LEN];
     char text[256];
@@ -184,8 +185,9 @@ static bool is_trusted(const char *dir, const char *boot_id)
         return false;
     }
     f = fopen(path, "re");
+    *out_closed = f == NULL && errno == ENOENT;
     if (f == NULL) {
-        return errno == ENOENT;
+        return *out_closed;
     }
     len = fread(text, 1, sizeof text - 1, f);
     (void)fclose(f); /* Read only. */
@@ -217,9 +219,10 @@ static enum mr_err mark_open(const char *dir, const char *boot_id)
     return err == MR_OK ? sync_dir(dir) : err;
 }
 
-static enum mr_err prepare_dir(const char *dir, const char *boot_id,
+static enum mr_err prepare_dir(struct mr_kv *kv, bool *out_closed,
                                struct mr_detail *detail)
 {
+    const char *dir = kv->dir;
     enum mr_err err;
 
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
@@ -229,10 +232,10 @@ static enum mr_err prepare_dir(const char *dir, const char *boot_id,
     kv_remove_file(dir, KV_RESTORE_FILE);
     kv_remove_file(dir, KV_RESTORE_FILE "-lock");
     kv_remove_file(dir, KV_STATE_FILE "-lock"); /* Of a process that is gone. */
-    if (!is_trusted(dir, boot_id)) {
+    if (!is_trusted(dir, kv->boot_id, out_closed)) {
         kv_remove_file(dir, KV_STATE_FILE);
     }
-    err = mark_open(dir, boot_id);
+    err = mark_open(dir, kv->boot_id);
     if (err != MR_OK) {
         return mr_fail(detail, err, "cannot write in the folder %s", dir);
     }
@@ -280,7 +283,8 @@ static enum mr_err load(struct mr_kv *kv, struct kv_env *env)
     return err;
 }
 
-static enum mr_err open_env(struct mr_kv *kv, struct mr_detail *detail)
+static enum mr_err open_env(struct mr_kv *kv, bool was_closed,
+                            struct mr_detail *detail)
 {
     char path[KV_PATH_LEN];
     struct kv_env *env = NULL;
@@ -292,6 +296,9 @@ static enum mr_err open_env(struct mr_kv *kv, struct mr_detail *detail)
                        kv->dir);
     }
     err = kv_env_open(path, kv->map_size, &env, detail);
+    if (err == MR_OK && was_closed && kv_env_is_cut(env)) {
+        err = MR_E_CORRUPT; /* Reading beyond the end would kill us. */
+    }
     if (err == MR_OK) {
         err = load(kv, env);
     }
@@ -354,6 +361,7 @@ enum mr_err mr_kv_open(const struct mr_kv_options *options,
                        struct mr_kv **out_kv, struct mr_detail *detail)
 {
     struct mr_kv *kv = mr_calloc(1, sizeof *kv);
+    bool was_closed = false;
     enum mr_err err;
 
     if (kv == NULL) {
@@ -361,10 +369,10 @@ enum mr_err mr_kv_open(const struct mr_kv_options *options,
     }
     err = init(kv, options);
     if (err == MR_OK) {
-        err = prepare_dir(kv->dir, kv->boot_id, detail);
+        err = prepare_dir(kv, &was_closed, detail);
     }
     if (err == MR_OK) {
-        err = open_env(kv, detail);
+        err = open_env(kv, was_closed, detail);
     }
     if (err == MR_OK) {
         err = kv_hub_init(&kv->hub, kv->meta.revision);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <lmdb.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -18,7 +19,6 @@
 
 struct kv_env {
     MDB_env *mdb;
-    uint64_t page_size;
 };
 
 /* Map an LMDB or system error code to ours. shape: table */
@@ -65,29 +65,33 @@ static struct mr_slice to_slice(MDB_val v)
 
 /* ------------------------------------------------------------ environment */
 
-/* A file that ends before its last page would stop the process with SIGBUS when
- * that page is read. */
-static enum mr_err check_length(struct kv_env *env, const char *path,
-                                struct mr_detail *detail)
+/* The length that the file has when every page was written. */
+static off_t full_length(struct kv_env *env)
 {
     MDB_envinfo info;
-    MDB_stat stat_now;
-    struct stat st;
-    uint64_t need;
+    MDB_stat s;
 
     (void)mdb_env_info(env->mdb, &info); /* Fails without an env only. */
-    (void)mdb_env_stat(env->mdb, &stat_now);
-    env->page_size = stat_now.ms_psize;
-    need = info.me_last_txnid == 0 ? 0 : (info.me_last_pgno + 1);
-    if (stat(path, &st) != 0) {
-        return mr_fail(detail, MR_E_IO, "cannot read %s: %s", path,
-                       mdb_strerror(errno));
+    (void)mdb_env_stat(env->mdb, &s);
+    return (off_t)((info.me_last_pgno + 1) * s.ms_psize);
+}
+
+/* Its file, and how long that is; -1 when nobody knows. */
+static off_t current_length(struct kv_env *env, int *out_fd)
+{
+    struct stat st;
+
+    if (mdb_env_get_fd(env->mdb, out_fd) != 0 || fstat(*out_fd, &st) != 0) {
+        return -1;
     }
-    if ((uint64_t)st.st_size / env->page_size < need) {
-        return mr_fail(detail, MR_E_CORRUPT, "%s is shorter than its index",
-                       path);
-    }
-    return MR_OK;
+    return st.st_size;
+}
+
+bool kv_env_is_cut(struct kv_env *env)
+{
+    int fd;
+
+    return current_length(env, &fd) < full_length(env);
 }
 
 enum mr_err kv_env_open(const char *path, uint64_t map_size,
@@ -96,7 +100,6 @@ enum mr_err kv_env_open(const char *path, uint64_t map_size,
     const unsigned flags =
         MDB_NOSUBDIR | MDB_NOSYNC | MDB_NOMETASYNC | MDB_NOTLS | MDB_NORDAHEAD;
     struct kv_env *env = mr_calloc(1, sizeof *env);
-    enum mr_err err;
     int rv;
 
     if (env == NULL) {
@@ -113,12 +116,10 @@ enum mr_err kv_env_open(const char *path, uint64_t map_size,
     if (rv == 0) {
         rv = mdb_env_open(env->mdb, path, flags, 0600);
     }
-    err = rv == 0 ? check_length(env, path, detail)
-                  : mr_fail(detail, map_error(rv), "cannot open %s: %s", path,
-                            mdb_strerror(rv));
-    if (err != MR_OK) {
+    if (rv != 0) {
         kv_env_close(env);
-        return err;
+        return mr_fail(detail, map_error(rv), "cannot open %s: %s", path,
+                       mdb_strerror(rv));
     }
     *out_env = env;
     return MR_OK;
@@ -137,6 +138,12 @@ void kv_env_close(struct kv_env *env)
 
 enum mr_err kv_env_sync(struct kv_env *env)
 {
+    off_t want = full_length(env);
+    int fd;
+
+    if (current_length(env, &fd) < want && ftruncate(fd, want) != 0) {
+        return map_error(errno);
+    }
     return map_error(mdb_env_sync(env->mdb, 1));
 }
 

@@ -24,16 +24,20 @@ struct MDB_cursor;
 
 /* Open or create the file @path (its lock file lies beside it).
  *
- * MR_E_IO, MR_E_NOSPACE, MR_E_NOMEM; MR_E_CORRUPT: it is no LMDB file or is
- * shorter than it says. */
+ * MR_E_IO, MR_E_NOSPACE, MR_E_NOMEM; MR_E_CORRUPT: it is no LMDB file. */
 MR_MUST_CHECK enum mr_err kv_env_open(const char *path, uint64_t map_size,
                                       struct kv_env **out_env,
                                       struct mr_detail *detail);
 
+/* Whether the file ends before the last page that it speaks of. Pages that were
+ * never used are not written, so that is no damage in a file that was not
+ * passed to kv_env_sync(); one that was has its full length. */
+bool kv_env_is_cut(struct kv_env *env);
+
 /* Close it; NULL is a no-op. Every transaction must have ended. */
 void kv_env_close(struct kv_env *env);
 
-/* Write everything through to the disk. */
+/* Write everything through to the disk, in full length. */
 MR_MUST_CHECK enum mr_err kv_env_sync(struct kv_env *env);
 
 /* Bytes of the pages in use. */

@@ -736,20 +736,22 @@ static void run(uint64_t seed)
     free(m);
 }
 
-/* Both stores and the model agree for every seed. */
+/* Both stores and the model agree for every seed; those listed have found
+ * something once. */
 static void stores_agree_with_the_model(void **state)
 {
+    static const uint64_t seeds[] = {1, 2, 3, 113, 170, 198, 242};
     const char *given = getenv("KV_SEED");
-    uint64_t seed;
+    size_t i;
 
     (void)state;
     if (given != NULL) {
         run(strtoull(given, NULL, 10));
         return;
     }
-    for (seed = 1; seed <= 4; seed++) {
-        print_message("seed %d\n", (int)seed);
-        run(seed);
+    for (i = 0; i < MR_ARRAY_LEN(seeds); i++) {
+        print_message("seed %d\n", (int)seeds[i]);
+        run(seeds[i]);
     }
 }
 
