@@ -119,7 +119,8 @@ static const struct api_route routes[] = {
     NO_CONNECT("GET", "/v1/agent/connect/ca/leaf/", 0),
     WRITE("PUT", "/v1/agent/service/register", api_agent_service_register),
     WRITE("PUT", "/v1/agent/service/deregister/", api_agent_service_deregister),
-    WRITE("PUT", "/v1/agent/service/maintenance/", api_agent_service_maintenance),
+    WRITE("PUT", "/v1/agent/service/maintenance/",
+          api_agent_service_maintenance),
 
     WRITE("PUT", "/v1/catalog/register", api_catalog_register),
     WRITE("PUT", "/v1/catalog/deregister", api_catalog_deregister),
@@ -134,8 +135,8 @@ static const struct api_route routes[] = {
          api_catalog_service_prepare, api_catalog_service),
     READ("/v1/catalog/node/", CATALOG | API_CACHE, api_catalog_node_prepare,
          api_catalog_node),
-    READ("/v1/catalog/node-services/", CATALOG | API_CACHE, api_catalog_node_prepare,
-         api_catalog_node_services),
+    READ("/v1/catalog/node-services/", CATALOG | API_CACHE,
+         api_catalog_node_prepare, api_catalog_node_services),
     READ("/v1/catalog/gateway-services/", CATALOG, api_catalog_connect_prepare,
          api_catalog_gateway_services),
 
