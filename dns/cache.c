@@ -69,9 +69,28 @@ void dns_cache_free(struct dns_cache *c)
     mr_free(c);
 }
 
+/* The type an answer is kept under. Types without an answer of their own share
+ * one, so that asking for all of them takes one place and not thousands. */
+static uint16_t kept_type(uint16_t type)
+{
+    switch (type) {
+    case DNS_TYPE_A:
+    case DNS_TYPE_AAAA:
+    case DNS_TYPE_SRV:
+    case DNS_TYPE_TXT:
+    case DNS_TYPE_ANY:
+    case DNS_TYPE_NS:
+    case DNS_TYPE_SOA:
+    case DNS_TYPE_AXFR:
+        return type;
+    default:
+        return 0;
+    }
+}
+
 static uint64_t hash_of(const struct dns_query *q)
 {
-    return mr_hash64(mr_slice(q->name.wire, q->name.len), q->type);
+    return mr_hash64(mr_slice(q->name.wire, q->name.len), kept_type(q->type));
 }
 
 static bool is_stale(const struct entry *e)
@@ -91,7 +110,7 @@ static struct slot *row_of(struct dns_cache *c, uint64_t hash)
 
 static bool entry_is(const struct entry *e, const struct dns_query *q)
 {
-    return e->type == q->type && e->name_len == q->name.len &&
+    return e->type == kept_type(q->type) && e->name_len == q->name.len &&
            memcmp(e->name, q->name.wire, q->name.len) == 0;
 }
 
@@ -139,7 +158,7 @@ static struct entry *entry_new(struct dns_cache *c, const struct dns_query *q,
     if (e == NULL) {
         return NULL;
     }
-    e->type = q->type;
+    e->type = kept_type(q->type);
     e->name_len = q->name.len;
     memcpy(e->name, q->name.wire, q->name.len);
     for (size_t i = 0; i < depends->n; i++) {

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "dns/mr_dns.h"
 #include "dns/tcp.h"
 #include "tests/unit/dns_message.h"
@@ -437,6 +439,41 @@ static void what_cannot_be_bound_is_told_apart(void **state)
     assert_null(dns);
 }
 
+/* Open descriptors of this process. */
+static unsigned count_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+/* Whichever allocation of the start fails, it leaves nothing behind. */
+static void every_allocation_of_the_start_may_fail(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_dns *dns = NULL;
+    unsigned n_fds = count_fds();
+    enum mr_err err = MR_E_NOMEM;
+    unsigned n = 0;
+
+    for (; err != MR_OK; n++) {
+        mr_mem_fail_after(n);
+        err = mr_dns_start(&f->options, &dns, NULL);
+        mr_mem_fail_after(UINT64_MAX);
+        assert_true(err == MR_OK || err == MR_E_NOMEM);
+        assert_true(err == MR_OK || count_fds() == n_fds);
+    }
+    assert_true(n > 8);
+    mr_dns_stop(dns);
+    assert_int_equal(count_fds(), n_fds);
+}
+
 /* ------------------------------------------------------------- together */
 
 static atomic_bool is_done;
@@ -516,6 +553,7 @@ int main(void)
         CASE(tcp_ends_the_idle_and_the_slow),
         CASE(tcp_gives_the_quietest_place_away),
         CASE(what_cannot_be_bound_is_told_apart),
+        CASE(every_allocation_of_the_start_may_fail),
         CASE(answers_are_whole_while_the_state_changes),
     };
 
