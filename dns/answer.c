@@ -266,9 +266,7 @@ static void tell_depends(const struct dns_build *b, struct dns_depends *d)
     }
     if (b->ask->kind == DNS_KIND_SERVICE) {
         kind = MR_KV_TOPIC_SERVICE;
-        while (b->ask->text + b->ask->candidate_at[last] != b->service) {
-            last++;
-        }
+        last = b->chosen;
     } else if (b->ask->kind != DNS_KIND_NODE) {
         return;
     }

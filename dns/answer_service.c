@@ -98,8 +98,8 @@ static bool on_instance(void *arg, const struct mr_kv_instance *instance)
 }
 
 /* Choose the candidate that exists: the longest one, so that a service with a
- * dotted name is found before it is taken for a tag. Returns its number. */
-static size_t choose(struct dns_build *b)
+ * dotted name is found before it is taken for a tag. */
+static void choose(struct dns_build *b)
 {
     const struct dns_ask *ask = b->ask;
     size_t i = 0;
@@ -114,7 +114,7 @@ static size_t choose(struct dns_build *b)
         b->tag = mr_slice(ask->text, ask->candidate_at[i]);
         b->tag.len -= b->tag.len > 0 ? 1 : 0; /* The dot. */
     }
-    return i;
+    b->chosen = i;
 }
 
 enum mr_err dns_build_service(struct dns_build *b)
@@ -122,7 +122,8 @@ enum mr_err dns_build_service(struct dns_build *b)
     size_t first = b->set->n_groups;
     enum mr_err err;
 
-    (void)choose(b);
+    mr_assert(b->ask->n_candidates > 0);
+    choose(b);
     b->ttl_s = dns_config_service_ttl(b->config, b->service);
     err = mr_kv_service_instances(b->view, b->service, on_instance, b, NULL);
     if (err != MR_OK) {

@@ -21,8 +21,9 @@ struct dns_build {
     unsigned depth;             /* CNAMEs followed to get here. */
     uint32_t ttl_s;
     /* Of the walk over instances. */
+    size_t chosen; /* The candidate of ask that is the service. */
     const char *service;
-    struct mr_slice tag;
+    struct mr_slice tag;   /* Empty: any. */
     bool is_known;         /* Something by this name is alive. */
     const char *host_name; /* The first address that is a name. */
 };

@@ -51,6 +51,7 @@ static void entry_free(struct dns_cache *c, struct entry *e)
 static void slot_clear(struct dns_cache *c, struct slot *slot)
 {
     if (slot->entry != NULL) {
+        mr_assert(c->n_entries > 0 && c->bytes >= slot->entry->size);
         c->n_entries--;
         c->bytes -= slot->entry->size;
         entry_free(c, slot->entry);

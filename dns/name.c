@@ -2,7 +2,9 @@
 /* Names in our zones and reverse names, from labels to meaning. */
 #include <arpa/inet.h>
 #include <strings.h>
+#include <sys/types.h>
 
+#include "base/mem.h"
 #include "dns/name.h"
 
 #define V4_LABELS 4
@@ -158,50 +160,59 @@ static size_t count_labels(const struct dns_name *name,
     return n;
 }
 
+/* The last label that says what is asked for, or -1. */
+static ssize_t find_kind(const struct dns_name *name, size_t n, uint16_t type)
+{
+    static const char *const kinds[] = {"service", "node",    "addr",
+                                        "connect", "ingress", "query"};
+
+    for (size_t i = n; i-- > 0;) {
+        for (size_t k = 0; k < MR_ARRAY_LEN(kinds); k++) {
+            if (label_is(name, i, kinds[k])) {
+                return (ssize_t)i;
+            }
+        }
+        if (type == DNS_TYPE_SRV && label_begins(name, i, '_')) {
+            return (ssize_t)i;
+        }
+    }
+    return -1;
+}
+
 void dns_ask_parse(const struct dns_name *name, const struct dns_zone *zone,
                    const char *datacenter, uint16_t type,
                    struct dns_ask *out_ask)
 {
     size_t n = count_labels(name, zone);
+    ssize_t found = find_kind(name, n, type);
+    size_t i = (size_t)found;
 
     out_ask->kind = DNS_KIND_NONE;
     out_ask->n_candidates = 0;
     out_ask->is_rfc2782 = false;
     out_ask->address_len = 0;
-    for (size_t i = n; i-- > 0;) {
-        bool known_dc = check_suffix(name, i + 1, n, datacenter);
-
-        if (label_is(name, i, "service")) {
-            if (known_dc && is_rfc2782(name, i)) {
-                parse_rfc2782(name, i, out_ask);
-            } else if (known_dc) {
-                parse_service(name, i, out_ask);
-            }
-            return;
+    if (found < 0) {
+        return;
+    }
+    if (label_is(name, i, "addr")) {
+        /* Says all by itself, so any one datacenter will do. */
+        if (n - i <= 2) {
+            parse_address(name, i, out_ask);
         }
-        if (label_is(name, i, "node")) {
-            if (known_dc && i > 0 && join(name, i, out_ask->text)) {
-                out_ask->kind = DNS_KIND_NODE;
-            }
-            return;
-        }
-        if (label_is(name, i, "addr")) {
-            /* Says all by itself, so any one datacenter will do. */
-            if (n - i <= 2) {
-                parse_address(name, i, out_ask);
-            }
-            return;
-        }
-        if (label_is(name, i, "connect") || label_is(name, i, "ingress") ||
-            label_is(name, i, "query")) {
-            return;
-        }
-        if (type == DNS_TYPE_SRV && label_begins(name, i, '_')) {
-            if (known_dc && is_rfc2782(name, i + 1)) {
-                parse_rfc2782(name, i + 1, out_ask);
-            }
-            return;
-        }
+        return;
+    }
+    if (!check_suffix(name, i + 1, n, datacenter)) {
+        return;
+    }
+    if (label_begins(name, i, '_') && is_rfc2782(name, i + 1)) {
+        parse_rfc2782(name, i + 1, out_ask);
+    } else if (label_is(name, i, "service") && is_rfc2782(name, i)) {
+        parse_rfc2782(name, i, out_ask);
+    } else if (label_is(name, i, "service")) {
+        parse_service(name, i, out_ask);
+    } else if (label_is(name, i, "node") && i > 0 &&
+               join(name, i, out_ask->text)) {
+        out_ask->kind = DNS_KIND_NODE;
     }
 }
 

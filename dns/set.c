@@ -37,6 +37,7 @@ static void begin_record(struct dns_set *s, const struct dns_record *r,
     struct set_record rec = {.at = (uint32_t)s->bytes.len,
                              .owner = (uint8_t)r->owner};
 
+    mr_assert(s->n_groups > 0);
     if (data_len > UINT16_MAX - SET_RR_FIXED_LEN) {
         s->bytes.failed = true;
         return;

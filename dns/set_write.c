@@ -399,6 +399,8 @@ size_t dns_set_write(struct dns_set *s, const struct dns_emit *e, uint8_t *out)
     size_t taken;
     bool is_cut;
 
+    /* The longest question and the longest OPT record leave room in it. */
+    mr_assert(e->limit >= DNS_PLAIN_MAX);
     w.at = DNS_HEADER_LEN + e->query->question_len;
     memcpy(out + DNS_HEADER_LEN, e->query->packet + DNS_HEADER_LEN,
            e->query->question_len);
@@ -420,5 +422,6 @@ size_t dns_set_write(struct dns_set *s, const struct dns_emit *e, uint8_t *out)
         put_opt(&w);
     }
     put_header(&w, is_cut || taken < allowed);
+    mr_assert(w.at <= e->limit);
     return w.at;
 }

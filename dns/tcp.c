@@ -211,7 +211,11 @@ static bool answer_all(struct dns_tcp *t, struct connection *c)
 
 static bool on_readable(struct dns_tcp *t, struct connection *c)
 {
-    ssize_t n = recv(c->fd, c->in + c->have, sizeof c->in - c->have, 0);
+    ssize_t n;
+
+    /* The longest query fills the buffer, and a whole one does not stay. */
+    mr_assert(c->have < sizeof c->in);
+    n = recv(c->fd, c->in + c->have, sizeof c->in - c->have, 0);
 
     if (n < 0) {
         return errno == EAGAIN || errno == EINTR;
