@@ -21,6 +21,7 @@
 #include "api/mr_api.h"
 #include "base/queue.h"
 #include "dns/mr_dns.h"
+#include "health/mr_health.h"
 #include "kv/mr_kv.h"
 #include "raft/mr_raft.h"
 #include "server/config.h"
@@ -40,7 +41,7 @@ struct server_upkeep {
     atomic_bool is_registered;   /* Ours went through since the start. */
     atomic_bool is_deregistered; /* For leaving; the inbox looks at it. */
     atomic_uint n_proposed;      /* On their way. */
-    uint64_t leader_since_ms;    /* 0: we don't lead. */
+    struct mr_liveness liveness;
     char last_refusal[256];      /* Logged once. Guarded by refusal_lock. */
     pthread_mutex_t refusal_lock;
 };

@@ -4,10 +4,9 @@
  *
  * - Every server registers its own node, when a leader is there, and again
  *   when the row is missing or says something else.
- * - The leader turns serfHealth of a server critical that it did not hear for
- *   SILENT_MS, and passing again when it hears it. A server is told by its
- *   node ID: one that was wiped has a new ID, and takes over its name when the
- *   old one is critical.
+ * - The leader turns serfHealth of a server critical that fell silent, and
+ *   passing again when it hears it (health/liveness.c). A server that was wiped
+ *   has a new ID, and takes over its name when the old one is critical.
  *
  * Proposals are never waited for: while some are on their way, nothing more is
  * proposed.
@@ -19,13 +18,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "health/mr_health.h"
 
-#define SILENT_MS 3000
-#define NEW_LEADER_MS 5000 /* So long a new leader hears the others out. */
 #define SERVERS_MAX 32
-#define ALIVE_TEXT "Agent alive and reachable"
-#define DEAD_TEXT "Agent not live or unreachable"
-#define HEALTH_ID "serfHealth"
 #define SERVER_SERVICE "consul"
 
 enum purpose { PURPOSE_REGISTER, PURPOSE_HEALTH, PURPOSE_DEREGISTER };
@@ -146,7 +141,7 @@ static bool is_in_catalog(const struct server_agent *a, struct mr_kv_view *view)
     const char *name = a->self.node_name;
 
     if (mr_kv_node_get(view, name, &node, NULL) != MR_OK ||
-        mr_kv_check_get(view, name, HEALTH_ID, &check) != MR_OK ||
+        mr_kv_check_get(view, name, MR_HEALTH_CHECK_ID, &check) != MR_OK ||
         mr_kv_service_get(view, name, SERVER_SERVICE, &service) != MR_OK) {
         return true; /* No memory now: look again in a second. */
     }
@@ -157,21 +152,12 @@ static bool is_in_catalog(const struct server_agent *a, struct mr_kv_view *view)
 
 /* ---- the leader's look at the servers ---- */
 
-static void propose_health(struct server_agent *a, const char *node,
-                           bool is_alive)
+static void propose_health(void *arg, const char *node, bool is_alive)
 {
-    struct proposal *p = new_proposal(a, PURPOSE_HEALTH);
-    Mr__Command cmd = MR__COMMAND__INIT;
-    Mr__CheckUpdate body = MR__CHECK_UPDATE__INIT;
+    struct proposal *p = new_proposal(arg, PURPOSE_HEALTH);
 
-    body.node = (char *)node;
-    body.check_id = (char *)HEALTH_ID;
-    body.status = (char *)(is_alive ? "passing" : "critical");
-    body.output = (char *)(is_alive ? ALIVE_TEXT : DEAD_TEXT);
-    cmd.op_case = MR__COMMAND__OP_CHECK_UPDATE;
-    cmd.check_update = &body;
     if (p != NULL) {
-        mr_kv_command_encode(&cmd, &p->cmd);
+        mr_liveness_command(node, is_alive, &p->cmd);
     }
     if (propose(p) == MR_OK) {
         mr_log_info("agent", "server %s node=\"%s\"",
@@ -179,67 +165,20 @@ static void propose_health(struct server_agent *a, const char *node,
     }
 }
 
-struct survey {
-    struct server_agent *agent;
-    struct mr_kv_view *view;
-    const struct mr_raft_peer *peers;
-    size_t n_peers;
-};
-
-static bool is_heard(const struct survey *s, const char *node_id)
-{
-    for (size_t i = 0; i < s->n_peers; i++) {
-        const struct mr_raft_peer *peer = &s->peers[i];
-
-        if (strcasecmp(peer->node_id, node_id) == 0) {
-            return peer->is_self || peer->last_contact_ms < SILENT_MS;
-        }
-    }
-    return false;
-}
-
-static bool look_at_server(void *arg, const struct mr_kv_instance *instance)
-{
-    const struct survey *s = arg;
-    const Mr__Check *check = NULL;
-    const char *name = instance->node->name;
-    bool is_alive = is_heard(s, instance->node->id);
-
-    if (mr_kv_check_get(s->view, name, HEALTH_ID, &check) == MR_OK &&
-        check != NULL && is_alive != (strcmp(check->status, "passing") == 0)) {
-        propose_health(s->agent, name, is_alive);
-    }
-    return true;
-}
-
 static void look_at_servers(struct server_agent *a, struct mr_kv_view *view)
 {
     struct mr_raft_peer peers[SERVERS_MAX];
-    struct survey s = {a, view, peers, 0};
+    struct mr_health_contact contacts[SERVERS_MAX];
+    size_t n = mr_raft_peers(a->raft, peers, SERVERS_MAX);
 
-    s.n_peers = mr_raft_peers(a->raft, peers, SERVERS_MAX);
-    if (s.n_peers > SERVERS_MAX) {
-        s.n_peers = SERVERS_MAX;
+    n = n < SERVERS_MAX ? n : SERVERS_MAX;
+    for (size_t i = 0; i < n; i++) {
+        contacts[i] = (struct mr_health_contact){
+            peers[i].node_id, peers[i].is_self ? 0 : peers[i].last_contact_ms};
     }
-    if (mr_kv_service_instances(view, SERVER_SERVICE, look_at_server, &s,
-                                NULL) != MR_OK) {
+    if (mr_liveness_judge(view, contacts, n, propose_health, a) != MR_OK) {
         mr_log_warn("agent", "cannot look at the servers, retrying");
     }
-}
-
-/* Whether we have led long enough to have heard everybody who lives. */
-static bool leads_long_enough(struct server_upkeep *u, bool is_leader)
-{
-    uint64_t now = mr_now_ms(SERVER_CLOCK);
-
-    if (!is_leader) {
-        u->leader_since_ms = 0;
-        return false;
-    }
-    if (u->leader_since_ms == 0) {
-        u->leader_since_ms = now;
-    }
-    return now - u->leader_since_ms >= NEW_LEADER_MS;
 }
 
 void server_upkeep_run(struct server_agent *agent)
@@ -250,7 +189,8 @@ void server_upkeep_run(struct server_agent *agent)
     bool may_judge;
 
     mr_raft_status(agent->raft, &status);
-    may_judge = leads_long_enough(u, status.is_leader);
+    may_judge = mr_liveness_may_judge(&u->liveness, status.is_leader,
+                                      mr_now_ms(SERVER_CLOCK));
     if (!status.has_leader || atomic_load(&u->n_proposed) > 0 ||
         mr_kv_view_begin(agent->kv, &view) != MR_OK) {
         return;
