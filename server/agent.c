@@ -25,6 +25,7 @@
 #include "server/wire.h"
 
 #define TICK_MS 1000
+#define SOON_MS 100 /* While our node is not in the catalog. */
 #define DRAIN_MS 200
 #define NS_PER_MS 1000000
 #define NS_PER_S 1000000000
@@ -138,6 +139,8 @@ static void on_fatal(void *arg, enum mr_err err, const char *why)
     _exit(1);
 }
 
+static void on_tick(uv_timer_t *timer);
+
 static void on_change(void *arg)
 {
     struct server_agent *a = arg;
@@ -147,7 +150,10 @@ static void on_change(void *arg)
         return;
     }
     mr_raft_status(a->raft, &status);
-    atomic_store(&a->has_leader, status.has_leader);
+    if (!atomic_exchange(&a->has_leader, status.has_leader) &&
+        status.has_leader) {
+        (void)uv_timer_start(&a->tick, on_tick, 0, 0); /* Never fails. */
+    }
 }
 
 static bool has_leader(void *arg)
@@ -161,10 +167,14 @@ static void on_tick(uv_timer_t *timer)
 {
     struct server_agent *a = mr_container_of(timer, struct server_agent, tick);
 
-    on_change(a);
-    if (a->state == SERVER_RUNNING) {
-        server_upkeep_run(a);
+    if (a->state != SERVER_RUNNING) {
+        return;
     }
+    on_change(a);
+    server_upkeep_run(a);
+    (void)uv_timer_start(
+        timer, on_tick, /* Never fails. */
+        atomic_load(&a->upkeep.is_registered) ? TICK_MS : SOON_MS, 0);
 }
 
 static void on_wakeup(uv_async_t *async)
@@ -326,7 +336,7 @@ static enum mr_err start_api(struct server_agent *a, struct mr_detail *detail)
             (uint64_t)(cfg->default_query_time_ns / NS_PER_MS),
         .max_query_time_ms = (uint64_t)(cfg->max_query_time_ns / NS_PER_MS),
         .pretty_always = cfg->dev,
-        .enable_ui = false,
+        .enable_ui = cfg->ui || cfg->dev,
         .agent = a->self,
         .host = server_host(a),
         .kv = a->kv,
@@ -335,9 +345,8 @@ static enum mr_err start_api(struct server_agent *a, struct mr_detail *detail)
         .random = SERVER_RANDOM,
     };
     struct mr_api *api;
-    enum mr_err err;
+    enum mr_err err = mr_api_start(&options, &api, detail);
 
-    err = mr_api_start(&options, &api, detail);
     if (err == MR_OK) {
         atomic_store(&a->api, api);
     }
@@ -445,7 +454,7 @@ static void run_started(struct server_agent *a)
     for (size_t i = 0; i < a->cfg.warnings.n; i++) {
         mr_log_warn("agent", "%s", a->cfg.warnings.items[i]);
     }
-    (void)uv_timer_start(&a->tick, on_tick, 0, TICK_MS); /* Never fails. */
+    (void)uv_timer_start(&a->tick, on_tick, 0, 0); /* Never fails. */
     (void)uv_run(&a->loop, UV_RUN_DEFAULT);
 }
 

@@ -322,9 +322,6 @@ enum mr_err server_config_check(struct server_config *cfg,
     if (err == MR_OK) {
         err = check_ports(cfg, detail);
     }
-    if (err == MR_OK && cfg->ui) {
-        err = warn(cfg, "ignoring ui: the web page comes with a later release");
-    }
     if (err == MR_OK) {
         err = apply_dev(cfg);
     }
@@ -363,7 +360,7 @@ static enum mr_err resolve(const char *key, const char *text,
         return MR_OK;
     }
     rc = getaddrinfo(text, NULL, &hints, &found);
-    if (rc != 0) {
+    if (rc != 0 || found == NULL) {
         return mr_fail(detail, MR_E_ADDRESS,
                        "%s: \"%.300s\" does not resolve: %s", key, text,
                        gai_strerror(rc));

@@ -173,8 +173,7 @@ static const struct server_option table[] = {
         1000000, "Bytes of a key's value."),
     INT(NULL, "limits.http_max_conns_per_client", max_conns_per_client, "200",
         1, 1000000, "HTTP connections of one client address."),
-    BOOL("ui", "ui", START, ui, "false",
-         "Serve the web page (it comes with a later release)."),
+    BOOL("ui", "ui", START, ui, "false", "Serve the web page under /ui/."),
 
     /* ---- log ---- */
     TEXT("log-level", "log_level", LIVE, log_level, "INFO",
