@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the fuzz targets of kv share: a fresh store, and looking at all of it. */
+#ifndef MR_FUZZ_KV_STORE_H
+#define MR_FUZZ_KV_STORE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "kv/mr_kv.h"
+
+#define UNUSED __attribute__((unused)) static
+
+struct fuzz_store {
+    char dir[32];
+    struct mr_kv *kv;
+};
+
+UNUSED void fuzz_open(struct fuzz_store *s)
+{
+    struct mr_kv_options o = {s->dir, "", 256 << 20};
+    const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+
+    (void)snprintf(s->dir, sizeof s->dir, "%s/mrfuzzXXXXXX", base);
+    mr_assert(mkdtemp(s->dir) != NULL);
+    mr_assert(mr_kv_open(&o, &s->kv, NULL) == MR_OK);
+}
+
+UNUSED void fuzz_close(struct fuzz_store *s)
+{
+    static const char *const names[] = {"state.mdb", "state.mdb-lock", "open",
+                                        "restore.mdb", "restore.mdb-lock"};
+    char path[64];
+    size_t i;
+
+    mr_kv_close(s->kv);
+    for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", s->dir, names[i]);
+        (void)unlink(path);
+    }
+    mr_assert(rmdir(s->dir) == 0);
+}
+
+struct fuzz_look {
+    struct mr_kv_view *view;
+    unsigned long sum; /* Of everything seen, so that it is all touched. */
+};
+
+UNUSED bool look_key(void *arg, const Mr__Key *key)
+{
+    struct fuzz_look *look = arg;
+    size_t i;
+
+    for (i = 0; i < key->value.len; i++) {
+        look->sum += key->value.data[i];
+    }
+    look->sum += key->key.len + strlen(key->session);
+    return true;
+}
+
+UNUSED bool look_check(void *arg, const Mr__Check *check)
+{
+    struct fuzz_look *look = arg;
+
+    look->sum += strlen(check->node) + strlen(check->check_id) +
+                 strlen(check->output) + strlen(check->service_name);
+    return true;
+}
+
+UNUSED bool look_instance(void *arg, const struct mr_kv_instance *in)
+{
+    struct fuzz_look *look = arg;
+    size_t i;
+
+    look->sum += strlen(in->node->address) + strlen(in->service->id);
+    for (i = 0; i < in->n_checks; i++) {
+        (void)look_check(arg, in->checks[i]);
+    }
+    return true;
+}
+
+UNUSED bool look_service(void *arg, const Mr__Service *service)
+{
+    struct fuzz_look *look = arg;
+
+    look->sum += strlen(service->node) + strlen(service->name);
+    return true;
+}
+
+UNUSED bool look_node(void *arg, const Mr__Node *node)
+{
+    struct fuzz_look *look = arg;
+    uint64_t index;
+
+    (void)mr_kv_node_services(look->view, node->name, look_service, arg,
+                              &index); /* A row may be damaged: any answer. */
+    (void)mr_kv_address_lookup(look->view, node->address, NULL, look_service,
+                               arg); /* Likewise. */
+    return true;
+}
+
+UNUSED bool look_name(void *arg, const struct mr_kv_service_name *name)
+{
+    struct fuzz_look *look = arg;
+    uint64_t index;
+    size_t i;
+
+    for (i = 0; i < name->n_tags; i++) {
+        look->sum += strlen(name->tags[i]);
+    }
+    (void)mr_kv_service_instances(look->view, name->name, look_instance, arg,
+                                  &index); /* Likewise. */
+    return true;
+}
+
+/* Read everything. Damaged rows are errors, never crashes; @is_sound: there
+ * are none. */
+UNUSED void fuzz_look_at_all(struct mr_kv *kv, bool is_sound)
+{
+    struct fuzz_look look = {NULL, 0};
+    struct mr_slice none = {"", 0};
+    uint64_t index;
+    enum mr_err errs[5];
+    size_t i;
+
+    mr_assert(mr_kv_view_begin(kv, &look.view) == MR_OK);
+    errs[0] = mr_kv_key_list(look.view, none, look_key, &look, &index);
+    errs[1] = mr_kv_key_names(look.view, none, mr_slice("/", 1), look_key,
+                              &look, &index);
+    errs[2] = mr_kv_state_checks(look.view, NULL, look_check, &look, &index);
+    errs[3] = mr_kv_service_names(look.view, look_name, &look, &index);
+    errs[4] = mr_kv_node_list(look.view, look_node, &look, &index);
+    for (i = 0; i < 5; i++) {
+        mr_assert(errs[i] == MR_OK || !is_sound);
+    }
+    mr_kv_view_end(look.view);
+}
+
+#endif /* MR_FUZZ_KV_STORE_H */
