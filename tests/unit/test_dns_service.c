@@ -321,6 +321,39 @@ static void tcp_answers_after_a_half_close(void **state)
 
 /* ------------------------------------------------------------- failure */
 
+/* A query from a port that answers everything gets no answer. One worker: the
+ * second answer proves that the first query was seen. */
+static void reflectors_get_no_answer(void **state)
+{
+    struct fixture *f = *state;
+    struct ask a = {.name = "web.service.micro", .type = 33};
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(19)};
+    uint8_t packet[512];
+    size_t len = msg_query(&a, packet);
+    int reflector = socket(AF_INET, SOCK_DGRAM, 0);
+    int other;
+
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(reflector, (struct sockaddr *)&from, sizeof from) != 0) {
+        (void)close(reflector);
+        skip(); /* Low ports are for root. */
+    }
+    mr_dns_stop(f->dns);
+    f->dns = NULL;
+    f->options.n_workers = 1;
+    assert_int_equal(mr_dns_start(&f->options, &f->dns, NULL), MR_OK);
+    f->address.sin_port = htons(mr_dns_port(f->dns));
+    assert_int_equal(sendto(reflector, packet, len, 0,
+                            (struct sockaddr *)&f->address, sizeof f->address),
+                     len);
+    other = connect_to(f, SOCK_DGRAM);
+    send_all(other, packet, len);
+    assert_true(recv(other, f->in, sizeof f->in, 0) > 0);
+    assert_int_equal(recv(reflector, f->in, sizeof f->in, MSG_DONTWAIT), -1);
+    (void)close(other);
+    (void)close(reflector);
+}
+
 /* Lengths that no query has end the connection without an answer. */
 static void tcp_ends_at_a_length_that_is_nonsense(void **state)
 {
@@ -549,6 +582,7 @@ int main(void)
         CASE(tcp_takes_half_frames),
         CASE(tcp_waits_for_a_peer_that_does_not_read),
         CASE(tcp_answers_after_a_half_close),
+        CASE(reflectors_get_no_answer),
         CASE(tcp_ends_at_a_length_that_is_nonsense),
         CASE(tcp_ends_the_idle_and_the_slow),
         CASE(tcp_gives_the_quietest_place_away),
