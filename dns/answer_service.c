@@ -130,16 +130,13 @@ enum mr_err dns_build_service(struct dns_build *b)
         return err;
     }
     if (b->set->n_groups == first && b->host_name != NULL) {
-        return dns_build_add_cname(b, b->host_name);
-    }
-    if (b->depth == 0) {
+        err = dns_build_add_cname(b, b->host_name);
+    } else if (b->depth == 0) {
         b->set->is_shuffled = true;
         b->set->is_limited = b->type != DNS_TYPE_SRV;
-        if (!b->is_known) {
-            dns_build_negative(b, DNS_NXDOMAIN);
-        } else if (b->set->n_groups == 0) {
-            dns_build_negative(b, DNS_NOERROR);
-        }
     }
-    return MR_OK;
+    if (b->depth == 0 && b->set->n_groups == 0) {
+        dns_build_negative(b, b->is_known ? DNS_NOERROR : DNS_NXDOMAIN);
+    }
+    return err;
 }

@@ -325,6 +325,21 @@ static void host_names_become_cnames(void **state)
     assert_line(f, 1, "e3.node.micro. 0 CNAME db3.example.com.");
 }
 
+/* An address that is neither an address nor a name gives no record. */
+static void an_address_that_dns_cannot_say_is_nodata(void **state)
+{
+    struct fixture *f = *state;
+
+    reg(f, (struct reg){.node = "c1",
+                        .address = "10.0.0.1",
+                        .service = "odd",
+                        .service_address = "a..b"});
+    assert_int_equal(ask(f, "odd.service.micro", 1), OK);
+    assert_counts(f, 0, 1, 0);
+    assert_int_equal(ask(f, "odd.service.micro", 33), OK);
+    assert_counts(f, 0, 1, 0);
+}
+
 /* A CNAME into our own zones is followed, round and round only so far. */
 static void cnames_of_ours_are_followed(void **state)
 {
@@ -647,6 +662,7 @@ int main(void)
         CASE(numbers_are_cut_to_sixteen_bits),
         CASE(addresses_are_given_once),
         CASE(host_names_become_cnames),
+        CASE(an_address_that_dns_cannot_say_is_nodata),
         CASE(cnames_of_ours_are_followed),
         CASE(dotted_service_names_are_found),
         CASE(a_node_that_dns_cannot_name_is_named_by_address),
