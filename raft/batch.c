@@ -95,6 +95,7 @@ enum mr_err batch_add(struct batch_builder *b, struct batch_id id,
     if (err != MR_OK) {
         return err;
     }
+    mr_assert(b->blob != NULL); /* Reserved. */
     if (b->len == 0) {
         b->blob->data[b->len++] = VERSION;
     }

@@ -323,6 +323,11 @@ enum mr_err driver_new(const struct driver_options *options,
         entries_term(&d->log, disk->applied) != disk->applied_term) {
         err = MR_E_CORRUPT;
     }
+    /* Numbers of questions, so that a late answer to the process before this
+     * one answers none of ours. */
+    d->reads.next_seq = options->incarnation << 32;
+    d->reads.round = options->incarnation << 32;
+    d->members.next_seq = options->incarnation << 32;
     d->snaps.log_bytes = disk->log_bytes;
     d->commit = disk->applied;
     d->handed = disk->applied;

@@ -28,7 +28,7 @@
 #define GROUPS_MAX 4096
 #define RESEND_MS 250
 #define RETRY_MS 50
-#define ROUNDS_MAX 8 /* With groups waiting, at a time. */
+#define ROUNDS_MAX 2 /* With groups waiting, at a time. */
 
 enum { LIST_WAITING, LIST_GROUPED, LIST_ENDED };
 

@@ -293,6 +293,7 @@ static void write_entries(struct driver *d, struct driver_log_write *write,
     write->n_entries = n;
     d->stats.entries += n;
     driver_log(d, write);
+    write->entries = NULL;
     if (entries != few) {
         mr_free(entries);
     }

@@ -56,10 +56,9 @@ struct sim {
     unsigned late_ms;
     unsigned write_gap_ms; /* Between a client's operations. */
     unsigned payload;      /* Bytes of a command. */
-    bool has_members;      /* Servers are added and removed. */
-    bool has_wipes;
-    bool is_quiet;   /* The faults are over ... */
-    bool is_settled; /* ... for so long that all must be well. */
+    unsigned disk_ms;      /* A write takes up to that. */
+    bool is_quiet;         /* The faults are over ... */
+    bool is_settled;       /* ... for so long that all must be well. */
     uint64_t n_crashes;
     uint64_t n_elections;
     uint64_t n_installs;

@@ -60,11 +60,24 @@ static void choose_mood(struct sim *sim, struct sim_chaos *c)
     sim->late_pm = maybe(sim, 100);
     sim->late_ms = 5 + (unsigned)sim_random(sim, 400);
     sim->write_gap_ms = (unsigned)sim_random(sim, 60);
+    sim->disk_ms =
+        sim_chance(sim, 250) ? 50 + (unsigned)sim_random(sim, 200) : 4;
     sim->payload = sim_chance(sim, 200) ? 30000 : 200;
     sim->max_wait_ms = 500 + sim_random(sim, 3000);
     sim->snapshot_entries = 20 + sim_random(sim, 200);
     sim->trailing_entries = 1 + sim_random(sim, 40);
     sim->cache_bytes = sim_chance(sim, 300) ? 2000 : 1u << 20;
+}
+
+/* Elections without end, while disks are slow and processes short-lived. */
+static void storm(struct sim *sim, struct sim_chaos *c)
+{
+    c->kill = 60 + (unsigned)sim_random(sim, 100);
+    c->restart = 250;
+    c->isolate = 40;
+    c->cut = 150;
+    c->heal = 60;
+    sim->disk_ms = 100 + (unsigned)sim_random(sim, 200);
 }
 
 /* ------------------------------------------------------------- faults */
@@ -244,7 +257,7 @@ static void remove_one(struct sim *sim, struct sim_chaos *c)
         return;
     }
     driver_status(s->driver, &status);
-    if (status.n_voters < 4) {
+    if (status.n_voters < 2 || (status.n_voters < 4 && !sim_chance(sim, 200))) {
         return;
     }
     box = malloc(sizeof *box);
@@ -335,6 +348,7 @@ static void stop_removed(struct sim *sim)
 
 static void calm_down(struct sim *sim)
 {
+    sim->disk_ms = 4;
     sim->is_quiet = true;
     sim->drop_pm = 0;
     sim->dup_pm = 0;
@@ -379,6 +393,9 @@ void sim_chaos_start(struct sim *sim)
     mr_assert(c != NULL);
     sim->chaos = c;
     choose_mood(sim, c);
+    if (sim_chance(sim, 150)) {
+        storm(sim, c);
+    }
     sim->n_first = sim_chance(sim, 300) ? 5 : 3;
     if (sim_chance(sim, 50)) {
         sim->n_first = 1;

@@ -164,7 +164,8 @@ static uint64_t disk_delay(struct sim_server *s)
 {
     struct sim *sim = s->sim;
 
-    return sim_chance(sim, 20) ? sim_random(sim, 150) : sim_random(sim, 4);
+    return sim_chance(sim, 20) ? sim_random(sim, 150)
+                               : sim_random(sim, sim->disk_ms);
 }
 
 static void io_log_write(void *arg, const struct driver_log_write *w)
