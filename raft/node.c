@@ -62,6 +62,7 @@ static void log_leader(struct mr_raft *n, const struct driver_status *s)
         return;
     }
     n->leader_id = s->leader_id;
+    n->peers_changed = true;
     if (s->is_leader) {
         mr_log_info("raft", "this server leads term=%llu",
                     (unsigned long long)s->term);
@@ -84,6 +85,7 @@ static void look_at_change(struct mr_raft *n)
     log_leader(n, &s);
     if (s.conf_index != n->conf_index) {
         n->conf_index = s.conf_index;
+        n->peers_changed = true;
         node_members_changed(n);
     }
 }
@@ -92,6 +94,7 @@ static void look_at_change(struct mr_raft *n)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct mr_raft *n = prepare->data;
+    bool has_changed;
 
     if (!n->in_round) {
         return;
@@ -99,14 +102,15 @@ static void on_prepare(uv_prepare_t *prepare)
     driver_flush(n->driver);
     transport_flush(n->transport);
     arm_timer(n);
+    has_changed = n->has_changed;
+    n->has_changed = false;
+    if (has_changed) {
+        look_at_change(n);
+    }
     node_publish(n);
     n->in_round = false;
-    if (n->has_changed) {
-        n->has_changed = false;
-        look_at_change(n);
-        if (n->options.on_change != NULL) {
-            n->options.on_change(n->options.arg);
-        }
+    if (has_changed && n->options.on_change != NULL) {
+        n->options.on_change(n->options.arg);
     }
 }
 

@@ -158,7 +158,7 @@ void node_publish(struct mr_raft *n)
     p->stats.bytes_in = t.bytes_in;
     p->stats.bytes_out = t.bytes_out;
     p->stats.refused_peers = t.refused;
-    if (n->peers_changed || n->has_changed) {
+    if (n->peers_changed) {
         publish_peers(n, &s);
     }
     mr_assert(pthread_mutex_unlock(&p->lock) == 0);
