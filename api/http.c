@@ -26,9 +26,10 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-/* A refused body of at most this size is read and dropped, so that the
- * connection can be used again; for a larger one it is closed (as Go does). */
-#define DROP_MAX ((uint64_t)256 * 1024)
+/* A refused body of at most this size is read and dropped before the answer:
+ * closing a connection with unread bytes resets it, and the client may lose the
+ * answer. */
+#define DROP_MAX ((uint64_t)8 * 1024 * 1024)
 
 const char *api_http_header(const struct api_http *x, const char *name)
 {
@@ -287,7 +288,8 @@ static struct MHD_Daemon *start_daemon(struct mr_api *api, int fd)
 {
     const struct mr_api_options *o = &api->options;
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD |
-                           MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+                           MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO |
+                           MHD_USE_ERROR_LOG;
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_log, api},
         {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
