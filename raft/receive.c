@@ -208,6 +208,28 @@ static void receive_append_result(struct driver *d, uint64_t peer,
 
 /* ------------------------------------------------------------- voting */
 
+/* The core gives no vote while it does not know that it is a voter. But the
+ * candidate may be the only one who has the entry that made us one, and then
+ * nobody would ever lead: a vote is for the candidate's configuration to count
+ * (Raft §4.1). So a stand-by looks like a voter for this one step. */
+static void step_vote(struct driver *d, struct raft_message *m)
+{
+    struct raft_server *self = NULL;
+    int role = RAFT_VOTER;
+
+    for (unsigned i = 0; i < d->core.configuration.n; i++) {
+        if (d->core.configuration.servers[i].id == d->opt.id) {
+            self = &d->core.configuration.servers[i];
+            role = self->role;
+            self->role = RAFT_VOTER;
+        }
+    }
+    step_message(d, m);
+    if (self != NULL) {
+        self->role = role; /* A vote changes no configuration. */
+    }
+}
+
 static void receive_vote(struct driver *d, uint64_t peer,
                          const struct driver_message *msg)
 {
@@ -226,7 +248,7 @@ static void receive_vote(struct driver *d, uint64_t peer,
     m.request_vote.last_log_term = v->last_term;
     m.request_vote.disrupt_leader = v->disrupt;
     m.request_vote.pre_vote = v->pre_vote;
-    step_message(d, &m);
+    step_vote(d, &m);
     members_stranger(d, peer);
 }
 
