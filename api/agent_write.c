@@ -111,15 +111,17 @@ void api_agent_service_deregister(struct api_request *req)
 
 /* ------------------------------------------------------------- checks */
 
-/* The only thing that can be wrong with a decoded check: its service. */
+/* A check whose service is not there has words of its own. */
 static void check_registered(struct api_request *req,
                              const struct mr_kv_result *result)
 {
-    if (result->verdict == MR_KV_REFUSED) {
+    if (result->verdict != MR_KV_REFUSED) {
+        api_reply_empty(req);
+    } else if (strstr(result->text, "Missing service registration") != NULL) {
         (void)api_error(req, 500, "ServiceID \"%s\" does not exist",
                         (const char *)req->state);
     } else {
-        api_reply_empty(req);
+        (void)api_error(req, 500, "%s", result->text);
     }
 }
 

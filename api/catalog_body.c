@@ -187,15 +187,6 @@ static bool is_given(const char *text)
     return text[0] != '\0';
 }
 
-static enum mr_err check_size(struct decode *d, const char *what,
-                              const char *text)
-{
-    return strlen(text) <= DEFINE_NAME_MAX
-               ? MR_OK
-               : decode_fail(d, "Invalid %s: longer than %d bytes", what,
-                             DEFINE_NAME_MAX);
-}
-
 static enum mr_err validate_node(struct decode *d,
                                  const struct register_body *b,
                                  const char *datacenter)
@@ -215,14 +206,13 @@ static enum mr_err validate_node(struct decode *d,
     if (is_given(node->id) && !mr_uuid_valid(node->id)) {
         return decode_fail(d, "Bad node ID: uuid string is wrong length");
     }
-    return check_size(d, "node name", node->name);
+    return MR_OK;
 }
 
 /* Check the service and fill in what it leaves out. */
 static enum mr_err finish_service(struct decode *d, struct service_body *b)
 {
     Mr__Service *service = &b->service;
-    enum mr_err err;
 
     if (is_given(service->id) && !is_given(service->name)) {
         return decode_fail(d, "Must provide service name with ID");
@@ -234,10 +224,6 @@ static enum mr_err finish_service(struct decode *d, struct service_body *b)
     if (!is_given(service->id)) {
         service->id = service->name;
     }
-    err = check_size(d, "service name", service->name);
-    if (err == MR_OK) {
-        err = check_size(d, "service ID", service->id);
-    }
     service->weight_passing = 1;
     service->weight_warning = 1;
     if (b->weights != NULL &&
@@ -246,7 +232,7 @@ static enum mr_err finish_service(struct decode *d, struct service_body *b)
         service->weight_warning = b->weights->warning;
     }
     service->origin = MR__ORIGIN__CATALOG;
-    return err;
+    return MR_OK;
 }
 
 static enum mr_err finish_check(struct decode *d, struct check_body *b,
@@ -279,7 +265,7 @@ static enum mr_err finish_check(struct decode *d, struct check_body *b,
                                                        : "");
     }
     check->origin = MR__ORIGIN__CATALOG;
-    return check_size(d, "check ID", check->check_id);
+    return MR_OK;
 }
 
 /* The one check and the list as one list. */

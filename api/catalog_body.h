@@ -2,7 +2,7 @@
 /*
  * The bodies of catalog/register and catalog/deregister. Consul validates
  * almost nothing here; what it refuses for what it already holds is decided
- * where the command is applied.
+ * where the command is applied, and so is how long names may be.
  */
 #ifndef API_CATALOG_BODY_H
 #define API_CATALOG_BODY_H

@@ -210,12 +210,6 @@ static enum mr_err validate_service(struct decode *d, struct service_body *b)
     if (err == MR_OK) {
         err = validate_kind(d, &b->service);
     }
-    if (err == MR_OK) {
-        err = define_name_size(d, "service name", b->service.name);
-    }
-    if (err == MR_OK) {
-        err = define_name_size(d, "service ID", b->service.id);
-    }
     return err;
 }
 
@@ -288,9 +282,7 @@ static enum mr_err name_check(struct decode *d, const struct service_body *b,
         check->name = decode_printf(d, "Service '%s' check", b->service.name);
     }
     check->service_id = b->service.id;
-    return d->is_out_of_memory
-               ? MR_E_NOMEM
-               : define_name_size(d, "check ID", check->check_id);
+    return d->is_out_of_memory ? MR_E_NOMEM : MR_OK;
 }
 
 static enum mr_err finish_checks(struct decode *d, struct service_body *b,

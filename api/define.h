@@ -15,8 +15,6 @@
 #include "base/slice.h"
 #include "kv/mr_kv.h"
 
-#define DEFINE_NAME_MAX 255 /* Bytes of a name or an ID. */
-
 /* The sentence with which an agent refuses to run scripts for others. */
 extern const char define_no_scripts[];
 

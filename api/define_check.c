@@ -212,15 +212,6 @@ void define_check_finish(struct define_check_body *body)
     }
 }
 
-enum mr_err define_name_size(struct decode *d, const char *what,
-                             const char *name)
-{
-    return strlen(name) <= DEFINE_NAME_MAX
-               ? MR_OK
-               : decode_fail(d, "Invalid %s: longer than %d bytes", what,
-                             DEFINE_NAME_MAX);
-}
-
 enum mr_err define_check(struct decode *d, struct mr_slice body,
                          Mr__Check *out_check, bool *out_is_script)
 {
@@ -247,10 +238,6 @@ enum mr_err define_check(struct decode *d, struct mr_slice body,
     }
     if (!is_given(b->check.check_id)) {
         b->check.check_id = b->check.name;
-    }
-    err = define_name_size(d, "check ID", b->check.check_id);
-    if (err != MR_OK) {
-        return err;
     }
     define_check_finish(b);
     *out_is_script = b->def.n_args > 0;

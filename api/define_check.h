@@ -23,8 +23,4 @@ define_check_validate(struct decode *d, const struct define_check_body *body);
 /* Fill in what the catalog holds for a validated check. */
 void define_check_finish(struct define_check_body *body);
 
-/* Refuse a name or an ID, called @what, that is too long. MR_E_INVALID. */
-MR_MUST_CHECK enum mr_err define_name_size(struct decode *d, const char *what,
-                                           const char *name);
-
 #endif /* API_DEFINE_CHECK_H */

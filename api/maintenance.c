@@ -33,20 +33,16 @@ static bool parse_enable(struct api_request *req, bool *out_enable)
     return true;
 }
 
-static void submit(struct api_request *req, Mr__Command *cmd, api_done_fn done)
-{
-    mr_kv_command_encode(cmd, &req->cmd);
-    api_submit_raw(req, done);
-}
-
-/* A refusal means that the service went away in between. */
+/* The service may have gone away in between. */
 static void done(struct api_request *req, const struct mr_kv_result *result)
 {
-    if (result->verdict == MR_KV_REFUSED) {
+    if (result->verdict != MR_KV_REFUSED) {
+        api_reply_empty(req);
+    } else if (strstr(result->text, "Missing service registration") != NULL) {
         (void)api_error(req, 404, "No service registered with ID \"%s\"",
                         req->arg);
     } else {
-        api_reply_empty(req);
+        (void)api_error(req, 500, "%s", result->text);
     }
 }
 
@@ -84,7 +80,8 @@ static void disable(struct api_request *req, const char *check_id)
     body.agent_only = true;
     cmd.op_case = MR__COMMAND__OP_DEREGISTER;
     cmd.deregister = &body;
-    submit(req, &cmd, done);
+    mr_kv_command_encode(&cmd, &req->cmd);
+    api_submit_raw(req, done);
 }
 
 static const char *reason(struct api_request *req, const char *none)

@@ -335,6 +335,31 @@ static void bad_requests_are_refused(void **state)
     assert_int_equal(mr_kv_revision(s->kv), revision);
 }
 
+/* Names end in keys of the state, so they have limits, and no part of a
+ * registration that is over one is kept. */
+static void long_names_are_refused(void **state)
+{
+    struct service *s = *state;
+    uint64_t revision = mr_kv_revision(s->kv);
+    char body[700];
+
+    (void)snprintf(body, sizeof body, "{\"Name\":\"%0300d\"}", 0);
+    service_ask(s, "PUT", "/v1/agent/service/register", body);
+    assert_int_equal(s->status, 500);
+    assert_non_null(strstr(s->body, "Service name is too long (limit: "));
+    (void)snprintf(body, sizeof body, "{\"Name\":\"%0300d\",\"TTL\":\"1s\"}",
+                   0);
+    service_ask(s, "PUT", "/v1/agent/check/register", body);
+    assert_int_equal(s->status, 500);
+    assert_non_null(strstr(s->body, "Check ID is too long (limit: "));
+    (void)snprintf(body, sizeof body,
+                   "{\"Node\":\"%0300d\",\"Address\":\"1.1.1.1\"}", 0);
+    service_ask(s, "PUT", "/v1/catalog/register", body);
+    assert_int_equal(s->status, 500);
+    assert_non_null(strstr(s->body, "Node name is too long (limit: "));
+    assert_int_equal(mr_kv_revision(s->kv), revision);
+}
+
 /* A bad filter is found by Consul's servers, so index headers come with it. */
 static void bad_filters_are_refused(void **state)
 {
@@ -388,6 +413,7 @@ int main(void)
         TEST(blocking_reads_wake),
         TEST(hash_reads_wake),
         TEST(bad_requests_are_refused),
+        TEST(long_names_are_refused),
         TEST(bad_filters_are_refused),
         TEST(failed_writes_are_reported),
     };

@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -183,18 +182,6 @@ static void bad_deregistrations_are_refused(void **state)
     assert_int_equal(f->status, 400);
 }
 
-/* Names become parts of keys, so they have a limit. */
-static void names_are_bounded(void **state)
-{
-    struct fixture *f = *state;
-    char body[600];
-
-    (void)snprintf(body, sizeof body,
-                   "{\"Node\":\"%0256d\",\"Address\":\"1.1.1.1\"}", 0);
-    assert_int_equal(reg(f, body), MR_E_INVALID);
-    assert_string_equal(f->d.error, "Invalid node name: longer than 255 bytes");
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -206,7 +193,6 @@ int main(void)
         TEST(deregistrations_decode),
         TEST(bad_registrations_are_refused),
         TEST(bad_deregistrations_are_refused),
-        TEST(names_are_bounded),
     };
 
     return cmocka_run_group_tests_name("api_catalog_body", tests, NULL, NULL);

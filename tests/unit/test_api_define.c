@@ -336,22 +336,6 @@ static void metadata_is_bounded(void **state)
                         "more than 64 key/value pairs");
 }
 
-/* Names and IDs have a limit too, also the ID made from a service's. */
-static void names_are_bounded(void **state)
-{
-    static char body[4000];
-    struct fixture *f = *state;
-
-    (void)snprintf(body, sizeof body, "{\"Name\":\"%0256d\"}", 0);
-    assert_int_equal(service(f, body), MR_E_INVALID);
-    assert_string_equal(f->d.error,
-                        "Invalid service name: longer than 255 bytes");
-    (void)snprintf(body, sizeof body,
-                   "{\"Name\":\"%0250d\",\"Check\":{\"TTL\":\"1s\"}}", 0);
-    assert_int_equal(service(f, body), MR_E_INVALID);
-    assert_string_equal(f->d.error, "Invalid check ID: longer than 255 bytes");
-}
-
 /* Whichever allocation fails, nothing is defined and nothing leaks. */
 static void every_allocation_may_fail(void **state)
 {
@@ -388,7 +372,6 @@ int main(void)
         TEST(bad_checks_are_refused),
         TEST(bad_updates_are_refused),
         TEST(metadata_is_bounded),
-        TEST(names_are_bounded),
         TEST(every_allocation_may_fail),
     };
 
