@@ -161,8 +161,12 @@ static void set_tls(CURL *curl, const struct server_cli *cli)
 static void explain(CURL *curl, CURLcode code, const char *method,
                     const char *url, struct server_answer *out)
 {
-    long number = 0;
+    const char *name = strcmp(method, "GET") == 0   ? "Get"
+                       : strcmp(method, "PUT") == 0 ? "Put"
+                                                    : "Delete";
+    const char *host = strstr(url, "://") + 3; /* base_url() put it there. */
     const char *why = curl_easy_strerror(code);
+    long number = 0;
 
     (void)curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &number);
     if (code == CURLE_COULDNT_CONNECT && number == ECONNREFUSED) {
@@ -170,12 +174,9 @@ static void explain(CURL *curl, CURLcode code, const char *method,
     } else if (code == CURLE_COULDNT_CONNECT && number != 0) {
         why = strerror((int)number);
     }
-    (void)snprintf(out->error, sizeof out->error, "%c%s \"%.500s\": %s",
-                   method[0], method[1] == 'E' ? "et" : "ut", url, why);
-    if (strcmp(method, "DELETE") == 0) {
-        (void)snprintf(out->error, sizeof out->error, "Delete \"%.500s\": %s",
-                       url, why);
-    }
+    (void)snprintf(out->error, sizeof out->error,
+                   "%s \"%.400s\": dial tcp %.*s: %s", name, url,
+                   (int)strcspn(host, "/"), host, why);
 }
 
 static void send_it(CURL *curl, const struct server_cli *cli,
