@@ -117,6 +117,17 @@ static void read_headers(struct api_http *x)
     }
 }
 
+/* Whether to answer without reading the body: it is huge, or the client waits
+ * for leave to send it. Only for the methods whose rest the library gives up. */
+static bool refuses_body(const struct api_http *x)
+{
+    const char *method = x->req.method;
+
+    return (strcmp(method, "PUT") == 0 || strcmp(method, "POST") == 0) &&
+           (x->body_expected > DROP_MAX ||
+            (x->body_expected > 0 && api_http_header(x, "Expect") != NULL));
+}
+
 static enum MHD_Result begin(struct api_http *x, const char *method,
                              const char *version)
 {
@@ -131,11 +142,12 @@ static enum MHD_Result begin(struct api_http *x, const char *method,
         x->vary = false;
     }
     if (x->phase == API_PHASE_REFUSE) {
-        /* Rendered now, because the worker's buffer is everybody's. */
-        x->made = api_response_make(x, NULL);
-        if (x->body_expected > DROP_MAX) {
+        if (refuses_body(x)) {
+            x->close_after = true;
             return send_answer(x);
         }
+        /* Rendered now, because the worker's buffer is everybody's. */
+        x->made = api_response_make(x, NULL);
         return x->made == NULL ? MHD_NO : MHD_YES;
     }
     return MHD_YES;

@@ -614,8 +614,10 @@ static void bad_input_is_refused_in_consuls_words(void **state)
 static void large_bodies_are_refused(void **state)
 {
     struct fixture *f = *state;
-    struct answer a =
-        exchange(f, "PUT", "/v1/kv/a", "Content-Length: 524289\r\n", NULL);
+    struct answer a = exchange(f, "PUT", "/v1/kv/a",
+                               "Expect: 100-continue\r\n"
+                               "Content-Length: 524289\r\n",
+                               NULL);
 
     assert_int_equal(a.status, 413);
     assert_string_equal(header(&a, "Connection"), "close");
