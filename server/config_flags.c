@@ -86,6 +86,7 @@ static enum mr_err set_flag(struct server_config *cfg, const struct flag *flag,
 
 static bool names_files(const struct server_option *o)
 {
+    mr_assert(o != NULL); /* next_flag() found it. */
     return o->offset == offsetof(struct server_config, config_file) ||
            o->offset == offsetof(struct server_config, config_dir);
 }

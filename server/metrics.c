@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,19 +110,24 @@ static const struct metric metrics[] = {
     GAUGE("dns_tcp_connections", dns.tcp_connections, "Open TCP connections."),
 };
 
+/* The second number of statm: pages in memory. */
 static uint64_t resident_bytes(void)
 {
     FILE *in = fopen("/proc/self/statm", "re");
-    unsigned long pages = 0;
+    char line[128] = "";
+    char *at = line;
+    uint64_t pages;
 
     if (in == NULL) {
         return 0;
     }
-    if (fscanf(in, "%*u %lu", &pages) != 1) {
-        pages = 0;
+    if (fgets(line, sizeof line, in) == NULL) {
+        line[0] = '\0';
     }
     (void)fclose(in); /* Only read from. */
-    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    (void)strtoul(line, &at, 10);
+    pages = strtoul(at, NULL, 10);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static void take(struct server_agent *a, struct figures *f)
