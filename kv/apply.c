@@ -121,37 +121,38 @@ void kv_batch_refuse(struct kv_batch *b, const char *fmt, ...)
     va_end(ap);
 }
 
-bool kv_batch_upsert(struct kv_batch *b, struct mr_slice key,
-                     struct mr_slice body, uint64_t create_rev)
+void kv_batch_write(struct kv_batch *b, struct mr_slice key,
+                    const struct mr_slice *old, struct mr_slice body,
+                    uint64_t create_rev)
 {
-    struct kv_revs revs = {create_rev, 0};
-    struct mr_slice old;
-    bool is_old = kv_tx_get(&b->tx, key, &old);
+    struct kv_revs revs = {create_rev, kv_batch_revision(b)};
 
-    if (is_old) {
-        struct mr_slice old_body = old;
-        struct kv_revs old_revs;
-
-        if (!kv_get_revs(&old_body, &old_revs)) {
-            kv_tx_fail(&b->tx, MR_E_CORRUPT);
-            return false;
-        }
-        if (mr_slice_eq(old_body, body)) {
-            return false;
-        }
-        revs.create = create_rev == 0 ? old_revs.create : create_rev;
-    }
-    revs.modify = kv_batch_revision(b);
     revs.create = revs.create == 0 ? revs.modify : revs.create;
     mr_buf_reset(&b->row);
     kv_put_revs(&b->row, revs);
     mr_buf_add(&b->row, body.data, body.len);
     if (mr_buf_failed(&b->row)) {
         kv_tx_fail(&b->tx, MR_E_NOMEM);
-        return false;
+        return;
     }
-    kv_tx_swap(&b->tx, key, is_old ? &old : NULL, mr_buf_slice(&b->row));
-    return true;
+    kv_tx_swap(&b->tx, key, old, mr_buf_slice(&b->row));
+}
+
+enum kv_found kv_batch_compare(struct kv_batch *b, struct mr_slice key,
+                               struct mr_slice body, struct mr_slice *out_old,
+                               struct kv_revs *out_revs)
+{
+    struct mr_slice rest;
+
+    *out_revs = (struct kv_revs){0, 0};
+    if (!kv_tx_get(&b->tx, key, out_old)) {
+        return KV_ABSENT;
+    }
+    rest = *out_old;
+    if (!kv_get_revs(&rest, out_revs)) {
+        kv_tx_fail(&b->tx, MR_E_CORRUPT);
+    }
+    return mr_slice_eq(rest, body) ? KV_SAME : KV_OTHER;
 }
 
 void kv_batch_touch(struct kv_batch *b, enum mr_kv_topic_kind kind,
@@ -225,6 +226,7 @@ enum mr_err mr_kv_apply(struct mr_kv *kv, struct mr_slice cmd,
     err = decode(&b->arena, cmd, &decoded);
     if (err == MR_OK) {
         b->result = &result;
+        b->bumped = NULL;
         dispatch(b, decoded);
         b->result = NULL;
         err = b->tx.err;
@@ -258,6 +260,7 @@ enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
     if (b->tx.err == MR_OK && is_changed) {
         kv_hub_announce(&kv->hub, &b->touched, b->meta.revision);
     }
+    kv_pool_note(atomic_load(&kv->pool), kv_tx_id(&b->tx), &b->meta, &local);
     b->is_open = false;
     err = kv_tx_commit(&b->tx);
     if (err != MR_OK) {

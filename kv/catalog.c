@@ -73,14 +73,21 @@ static void ensure_node(struct kv_batch *b, const Mr__Node *node,
 {
     Mr__Node *old = kv_node_find(&b->tx, &b->arena, node->name);
     struct kv_row_key k;
+    struct kv_revs revs;
+    struct mr_slice value;
+    enum kv_found found;
 
     kv_node_key(&k, node->name);
     mr_buf_reset(&b->body);
     kv_pack_node(&b->body, node);
-    if (!kv_batch_upsert(b, kv_key_slice(&k), mr_buf_slice(&b->body),
-                         create_rev)) {
+    found = kv_batch_compare(b, kv_key_slice(&k), mr_buf_slice(&b->body),
+                             &value, &revs);
+    if (found == KV_SAME) {
         return;
     }
+    kv_batch_write(b, kv_key_slice(&k), found == KV_ABSENT ? NULL : &value,
+                   mr_buf_slice(&b->body),
+                   create_rev == 0 ? revs.create : create_rev);
     if (old != NULL) {
         kv_index_node(&b->tx, old, false);
     }
@@ -90,16 +97,37 @@ static void ensure_node(struct kv_batch *b, const Mr__Node *node,
     kv_node_bump_services(b, node->name);
 }
 
-/* ------------------------------------------------------------ commands */
+/* Create, change or rename a node. A rename leaves nothing of what was on it. */
+static void change_node(struct kv_batch *b, const Mr__Node *node)
+{
+    Mr__Node *renamed = kv_node_by_id(b, node->id);
+    uint64_t create_rev = 0;
 
-static bool node_exists(struct kv_batch *b, const char *node)
+    if (renamed != NULL && !kv_same_name(renamed->name, node->name)) {
+        create_rev = renamed->create_rev;
+        remove_node(b, renamed);
+    }
+    ensure_node(b, node, create_rev);
+}
+
+/* Whether @cmd leaves its node as it is: nearly always. Then its name and ID
+ * need no check either. */
+static bool keeps_node(struct kv_batch *b, const Mr__Register *cmd)
 {
     struct kv_row_key k;
+    struct kv_revs revs;
     struct mr_slice value;
+    enum kv_found found;
 
-    kv_node_key(&k, node);
-    return kv_tx_get(&b->tx, kv_key_slice(&k), &value);
+    kv_node_key(&k, cmd->node->name);
+    mr_buf_reset(&b->body);
+    kv_pack_node(&b->body, cmd->node);
+    found = kv_batch_compare(b, kv_key_slice(&k), mr_buf_slice(&b->body),
+                             &value, &revs);
+    return found == KV_SAME || (found == KV_OTHER && cmd->skip_node_update);
 }
+
+/* ------------------------------------------------------------ commands */
 
 /* Create or change a check; one of the same type keeps its result if asked. */
 static void ensure_check(struct kv_batch *b, const char *node,
@@ -118,21 +146,22 @@ static void ensure_check(struct kv_batch *b, const char *node,
 
 void kv_catalog_register(struct kv_batch *b, const Mr__Register *cmd)
 {
-    Mr__Node *renamed = NULL;
-    uint64_t create_rev = 0;
+    bool is_kept;
     const char *node;
     size_t i;
 
-    if (!kv_register_allowed(b, cmd, &renamed)) {
+    if (cmd->node == NULL || cmd->node->name[0] == '\0') {
+        kv_batch_refuse(b, "Must provide node");
         return;
     }
     node = cmd->node->name;
-    if (renamed != NULL) {
-        create_rev = renamed->create_rev;
-        remove_node(b, renamed);
+    is_kept = keeps_node(b, cmd);
+    if ((!is_kept && !kv_node_allowed(b, cmd->node)) ||
+        !kv_parts_allowed(b, cmd)) {
+        return;
     }
-    if (!cmd->skip_node_update || !node_exists(b, node)) {
-        ensure_node(b, cmd->node, create_rev);
+    if (!is_kept) {
+        change_node(b, cmd->node);
     }
     for (i = 0; i < cmd->n_services; i++) {
         kv_service_ensure(b, node, cmd->services[i]);

@@ -62,10 +62,15 @@ bool kv_service_name_unpack(struct mr_slice value,
 
 /* ------------------------------------------------------------ changes */
 
-/* Refuse @cmd with Consul's text unless all of it can be done. Writes nothing.
- * *@out_renamed: the node that this command gives another name, or NULL. */
-bool kv_register_allowed(struct kv_batch *b, const Mr__Register *cmd,
-                         Mr__Node **out_renamed);
+/* The node that has the ID @id, or NULL. */
+Mr__Node *kv_node_by_id(struct kv_batch *b, const char *id);
+
+/* Refuse the command with Consul's text unless @node can be written as it is.
+ * Writes nothing. */
+bool kv_node_allowed(struct kv_batch *b, const Mr__Node *node);
+
+/* As kv_node_allowed(), the services and checks of @cmd. */
+bool kv_parts_allowed(struct kv_batch *b, const Mr__Register *cmd);
 
 /* The answers about every service of @node changed. */
 void kv_node_bump_services(struct kv_batch *b, const char *node);

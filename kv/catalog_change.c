@@ -140,36 +140,52 @@ static void touch_shown_checks(struct kv_batch *b, const Mr__Service *service)
     kv_scan_close(&scan);
 }
 
-/* Write the instance that differs from @old (NULL: there was none), which has
- * the same place if its service's name is the same. */
-static void replace_service(struct kv_batch *b, const Mr__Service *old,
+/* What there is of an instance that is registered. */
+struct found_service {
+    struct kv_row_key key;
+    struct mr_slice value; /* Valid until the next write. */
+    Mr__Service *old;      /* NULL: it is new. */
+};
+
+/* Write the row of @service, whose body is in b->body, in place of @found. */
+static void write_service(struct kv_batch *b, struct found_service *found,
+                          const Mr__Service *service, bool is_moved)
+{
+    struct kv_row_key k;
+    bool is_new = found->old == NULL || is_moved;
+
+    if (is_moved) {
+        (void)kv_tx_del(&b->tx, kv_key_slice(&found->key)); /* It was found. */
+    }
+    kv_service_key(&k, service->name, service->node, service->id);
+    kv_batch_write(b, kv_key_slice(&k), is_new ? NULL : &found->value,
+                   mr_buf_slice(&b->body),
+                   found->old == NULL ? 0 : found->old->create_rev);
+}
+
+/* Change rows and indexes from @found to @service. */
+static void replace_service(struct kv_batch *b, struct found_service *found,
                             const Mr__Service *service)
 {
+    const Mr__Service *old = found->old;
     bool is_moved = old != NULL && !kv_same_name(old->name, service->name);
     bool is_indexed =
         old != NULL && !is_moved &&
         strcmp(old->address, service->address) == 0 &&
         same_texts(old->tags, old->n_tags, service->tags, service->n_tags);
-    struct kv_row_key k;
 
+    write_service(b, found, service, is_moved);
     if (old != NULL && !is_indexed) {
         kv_index_service(&b->tx, old, false);
     }
-    if (is_moved) {
-        kv_service_key(&k, old->name, old->node, old->id);
-        (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
-        kv_service_bump(b, mr_slice_str(old->name), -1);
-    }
-    kv_service_key(&k, service->name, service->node, service->id);
-    mr_buf_reset(&b->body);
-    kv_pack_service(&b->body, service);
-    (void)kv_batch_upsert(b, kv_key_slice(&k), mr_buf_slice(&b->body),
-                          old == NULL ? 0 : old->create_rev);
     if (!is_indexed) {
         kv_index_service(&b->tx, service, true);
     }
     if (old != NULL && !is_indexed) {
         touch_shown_checks(b, service);
+    }
+    if (is_moved) {
+        kv_service_bump(b, mr_slice_str(old->name), -1);
     }
     kv_service_bump(b, mr_slice_str(service->name),
                     old == NULL || is_moved ? 1 : 0);
@@ -179,30 +195,32 @@ void kv_service_ensure(struct kv_batch *b, const char *node,
                        const Mr__Service *service)
 {
     Mr__Service wanted = *service;
-    Mr__Service *old = NULL;
-    struct kv_row_key k;
-    struct mr_slice value;
+    struct found_service found = {.old = NULL};
 
     wanted.node = (char *)(uintptr_t)node;
     mr_buf_reset(&b->body);
     kv_pack_service(&b->body, &wanted);
-    if (kv_service_find(&b->tx, node, wanted.id, &k, &value)) {
-        struct mr_slice body = value;
+    if (kv_service_find(&b->tx, node, wanted.id, &found.key, &found.value)) {
+        struct mr_slice body = found.value;
+        struct kv_row_key k;
         struct kv_revs revs;
 
-        old = decode_service(b, node, &k, value);
-        if (old == NULL || !kv_get_revs(&body, &revs)) {
+        kv_service_key(&k, wanted.name, node, wanted.id);
+        if (kv_get_revs(&body, &revs) &&
+            mr_slice_eq(body, mr_buf_slice(&b->body)) &&
+            mr_slice_eq(kv_key_slice(&k), kv_key_slice(&found.key))) {
             return;
         }
-        if (mr_slice_eq(body, mr_buf_slice(&b->body)) &&
-            kv_same_name(old->name, wanted.name)) {
-            return;
+        found.old = decode_service(b, node, &found.key, found.value);
+        if (found.old == NULL) {
+            return; /* The transaction has failed. */
         }
     }
-    b->meta.instances += old == NULL ? 1 : 0;
+    b->meta.instances += found.old == NULL ? 1 : 0;
     (void)kv_batch_revision(b); /* It changes something for certain. */
-    replace_service(b, old, &wanted);
+    replace_service(b, &found, &wanted);
     touch_instance(b, node);
+    b->bumped = service;
 }
 
 void kv_service_remove(struct kv_batch *b, const char *node, const char *id,
@@ -244,6 +262,9 @@ static void touch_check(struct kv_batch *b, const char *node,
         kv_node_bump_services(b, node);
         return;
     }
+    if (b->bumped != NULL && strcmp(b->bumped->id, service_id) == 0) {
+        return; /* On the same node, by the same command. */
+    }
     kv_node_part_key(&k, KV_NODE_SERVICE, node, service_id);
     if (kv_tx_get(&b->tx, kv_key_slice(&k), &name)) {
         /* A copy: the row may move while it is bumped. */
@@ -282,29 +303,44 @@ static void drop_check(struct kv_batch *b, const Mr__Check *old)
     b->meta.checks--;
 }
 
+/* Whether the check's row at @key holds @wanted already, whose body is put into
+ * b->body. */
+static bool is_same_check(struct kv_batch *b, struct mr_slice key,
+                          const Mr__Check *wanted, struct mr_slice *out_old)
+{
+    struct kv_revs revs;
+
+    mr_buf_reset(&b->body);
+    kv_pack_check(&b->body, wanted);
+    return kv_batch_compare(b, key, mr_buf_slice(&b->body), out_old, &revs) ==
+           KV_SAME;
+}
+
 void kv_check_ensure(struct kv_batch *b, const char *node,
                      const Mr__Check *check)
 {
     Mr__Check wanted = *check;
-    Mr__Check *old = kv_check_get(b, node, check->check_id);
-    uint64_t create_rev = old == NULL ? 0 : old->create_rev;
+    Mr__Check *old;
     struct kv_row_key k;
+    struct mr_slice value = {NULL, 0};
+    uint64_t create_rev;
 
     wanted.node = (char *)(uintptr_t)node;
     if (wanted.status[0] == '\0') {
         wanted.status = (char *)(uintptr_t) "critical"; /* Never written to. */
     }
+    kv_check_key(&k, node, wanted.service_id, wanted.check_id);
+    if (is_same_check(b, kv_key_slice(&k), &wanted, &value)) {
+        return;
+    }
+    old = kv_check_get(b, node, wanted.check_id);
+    create_rev = old == NULL ? 0 : old->create_rev;
     if (old != NULL && strcmp(old->service_id, wanted.service_id) != 0) {
         drop_check(b, old);
         old = NULL;
     }
-    kv_check_key(&k, node, wanted.service_id, wanted.check_id);
-    mr_buf_reset(&b->body);
-    kv_pack_check(&b->body, &wanted);
-    if (!kv_batch_upsert(b, kv_key_slice(&k), mr_buf_slice(&b->body),
-                         create_rev)) {
-        return;
-    }
+    kv_batch_write(b, kv_key_slice(&k), old == NULL ? NULL : &value,
+                   mr_buf_slice(&b->body), create_rev);
     if (old != NULL && strcmp(old->status, wanted.status) != 0) {
         kv_index_check(&b->tx, old, false);
     }

@@ -41,52 +41,39 @@ static bool name_reserved(struct kv_batch *b, const Mr__Node *node,
     return strcmp(serf->status, "critical") != 0;
 }
 
-/* The node that has the ID of @node, or NULL. */
-static Mr__Node *find_by_id(struct kv_batch *b, const Mr__Node *node)
+Mr__Node *kv_node_by_id(struct kv_batch *b, const char *id)
 {
     struct kv_row_key k;
     struct mr_slice name;
     const char *text;
 
-    if (node->id[0] == '\0') {
-        return NULL;
-    }
     kv_key_init(&k, KV_NODE_ID);
-    kv_key_lower(&k, node->id);
-    if (!kv_tx_get(&b->tx, kv_key_slice(&k), &name)) {
+    kv_key_lower(&k, id);
+    if (id[0] == '\0' || !kv_tx_get(&b->tx, kv_key_slice(&k), &name)) {
         return NULL;
     }
     text = kv_arena_text(&b->arena, name);
     return text == NULL ? NULL : kv_node_find(&b->tx, &b->arena, text);
 }
 
-static bool node_allowed(struct kv_batch *b, const Mr__Register *cmd,
-                         Mr__Node **out_renamed)
+bool kv_node_allowed(struct kv_batch *b, const Mr__Node *node)
 {
-    const Mr__Node *node = cmd->node;
-    Mr__Node *same_id = find_by_id(b, node);
+    Mr__Node *same_id = kv_node_by_id(b, node->id);
     Mr__Node *owner = kv_node_find(&b->tx, &b->arena, node->name);
     bool is_renamed =
         same_id != NULL && !kv_same_name(same_id->name, node->name);
 
-    if (cmd->skip_node_update && owner != NULL) {
-        *out_renamed = NULL;
-        return true;
-    }
     if (node->id[0] != '\0' && (is_renamed || same_id == NULL) &&
         name_reserved(b, node, owner, same_id == NULL)) {
-        const char *open = is_renamed ? " (" : "";
-
         kv_batch_refuse(b,
                         "failed inserting node: Error while renaming Node ID: "
                         "\"%s\"%s%s%s: Node name %s is reserved by node %s "
                         "with name %s (%s)",
-                        node->id, open, is_renamed ? node->address : "",
-                        is_renamed ? ")" : "", node->name, owner->id,
-                        owner->name, owner->address);
+                        node->id, is_renamed ? " (" : "",
+                        is_renamed ? node->address : "", is_renamed ? ")" : "",
+                        node->name, owner->id, owner->name, owner->address);
         return false;
     }
-    *out_renamed = is_renamed ? same_id : NULL;
     return !too_long(b, "Node name", node->name, KV_NODE_NAME_MAX) &&
            !too_long(b, "Node ID", node->id, KV_NODE_ID_MAX);
 }
@@ -145,18 +132,10 @@ static bool check_allowed(struct kv_batch *b, const Mr__Register *cmd,
     return !too_long(b, "Check ID", check->check_id, KV_CHECK_ID_MAX);
 }
 
-bool kv_register_allowed(struct kv_batch *b, const Mr__Register *cmd,
-                         Mr__Node **out_renamed)
+bool kv_parts_allowed(struct kv_batch *b, const Mr__Register *cmd)
 {
     size_t i;
 
-    if (cmd->node == NULL || cmd->node->name[0] == '\0') {
-        kv_batch_refuse(b, "Must provide node");
-        return false;
-    }
-    if (!node_allowed(b, cmd, out_renamed)) {
-        return false;
-    }
     for (i = 0; i < cmd->n_services; i++) {
         if (!service_allowed(b, cmd->services[i])) {
             return false;

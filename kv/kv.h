@@ -57,6 +57,8 @@ struct kv_batch {
     struct mr_buf row;       /* Where kv_batch_upsert() puts a row together. */
     uint64_t commands;
     struct mr_kv_result *result; /* Of the command. */
+    const Mr__Service *bumped;   /* The instance that the command changed last:
+                                  its service was bumped already. */
     bool is_open;
 };
 
@@ -118,10 +120,20 @@ uint64_t kv_batch_revision(struct kv_batch *b);
  * written for it. */
 void kv_batch_refuse(struct kv_batch *b, const char *fmt, ...) MR_PRINTF(2, 3);
 
-/* Store @body under @key with revisions in front, unless the row holds just
- * that. True when the row changed. @create_rev 0: as the old row, or now. */
-bool kv_batch_upsert(struct kv_batch *b, struct mr_slice key,
-                     struct mr_slice body, uint64_t create_rev);
+/* What a row holds, compared with the body that it should have. */
+enum kv_found { KV_ABSENT, KV_SAME, KV_OTHER };
+
+/* Look at the row of @key: its value (valid until the next write) and its
+ * revisions, 0 when it is absent. */
+enum kv_found kv_batch_compare(struct kv_batch *b, struct mr_slice key,
+                               struct mr_slice body, struct mr_slice *out_old,
+                               struct kv_revs *out_revs);
+
+/* Store @body under @key with the command's revision in front. @old as for
+ * kv_tx_swap(); @create_rev 0: created now. */
+void kv_batch_write(struct kv_batch *b, struct mr_slice key,
+                    const struct mr_slice *old, struct mr_slice body,
+                    uint64_t create_rev);
 
 /* Note that a topic named by text changed. */
 void kv_batch_touch(struct kv_batch *b, enum mr_kv_topic_kind kind,

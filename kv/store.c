@@ -242,6 +242,11 @@ void kv_tx_end_read(struct kv_tx *tx)
     kv_tx_abort(tx);
 }
 
+uint64_t kv_tx_id(struct kv_tx *tx)
+{
+    return mdb_txn_id(tx->txn);
+}
+
 void kv_tx_fail(struct kv_tx *tx, enum mr_err err)
 {
     if (tx->err == MR_OK) {

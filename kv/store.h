@@ -81,6 +81,9 @@ MR_MUST_CHECK enum mr_err kv_tx_unpark(struct kv_tx *tx);
 /* Release a reader, parked or not. */
 void kv_tx_end_read(struct kv_tx *tx);
 
+/* Which state @tx reads or will make: ascending with each commit. */
+uint64_t kv_tx_id(struct kv_tx *tx);
+
 /* Find the row of @key. False: there is none, or @tx failed. The value is
  * valid until the next write or the end of @tx. */
 bool kv_tx_get(struct kv_tx *tx, struct mr_slice key,

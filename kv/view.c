@@ -172,11 +172,61 @@ static enum mr_err new_view(struct kv_pool *pool, struct mr_kv_view **out_view)
 
 /* ------------------------------------------------------------ views */
 
+_Static_assert(sizeof(struct kv_meta) == 13 * sizeof(uint64_t),
+               "struct kv_meta is copied as words");
+
+void kv_pool_note(struct kv_pool *pool, uint64_t tx_id,
+                  const struct kv_meta *meta, const struct kv_local *local)
+{
+    struct kv_recent *r = &pool->recent[tx_id % KV_RECENT];
+    uint64_t words[KV_RECENT_WORDS];
+    size_t i;
+
+    memcpy(words, meta, sizeof *meta);
+    words[13] = local->applied_index;
+    words[14] = local->applied_term;
+    atomic_store_explicit(&r->tx_id, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (i = 0; i < KV_RECENT_WORDS; i++) {
+        atomic_store_explicit(&r->words[i], words[i], memory_order_relaxed);
+    }
+    atomic_store_explicit(&r->tx_id, tx_id, memory_order_release);
+}
+
+/* A copy of what was noted for the view's transaction, if it is still there:
+ * a sequence lock, with the transaction as the sequence. */
+static bool copy_noted(struct mr_kv_view *view)
+{
+    uint64_t tx_id = kv_tx_id(&view->tx);
+    struct kv_recent *r = &view->pool->recent[tx_id % KV_RECENT];
+    uint64_t words[KV_RECENT_WORDS];
+    size_t i;
+
+    if (atomic_load_explicit(&r->tx_id, memory_order_acquire) != tx_id) {
+        return false;
+    }
+    for (i = 0; i < KV_RECENT_WORDS; i++) {
+        words[i] = atomic_load_explicit(&r->words[i], memory_order_relaxed);
+    }
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&r->tx_id, memory_order_relaxed) != tx_id) {
+        return false;
+    }
+    memcpy(&view->meta, words, sizeof view->meta);
+    view->applied = words[13];
+    view->applied_term = words[14];
+    return true;
+}
+
 static enum mr_err load_counters(struct mr_kv_view *view)
 {
     struct kv_local local;
-    enum mr_err err = kv_meta_load(&view->tx, &view->meta);
+    enum mr_err err;
 
+    if (copy_noted(view)) {
+        return MR_OK;
+    }
+    err = kv_meta_load(&view->tx, &view->meta);
     if (err == MR_OK) {
         err = kv_local_load(&view->tx, &local);
     }

@@ -16,8 +16,18 @@
 #include "kv/store.h"
 
 struct kv_meta;
+struct kv_local;
 
 #define KV_POOL_SLOTS 64
+
+/* Counters of the last transactions, so that a view need not look them up. */
+#define KV_RECENT 8
+#define KV_RECENT_WORDS 15
+
+struct kv_recent {
+    atomic_uint_fast64_t tx_id; /* 0: being written. */
+    atomic_uint_fast64_t words[KV_RECENT_WORDS];
+};
 
 struct kv_pool {
     struct kv_pool *next; /* In mr_kv.old_pools. */
@@ -27,6 +37,7 @@ struct kv_pool {
     atomic_bool is_retired; /* No view begins any more. */
     atomic_bool is_closed;  /* Somebody closes, or has closed, env. */
     struct mr_kv_view *_Atomic slots[KV_POOL_SLOTS];
+    struct kv_recent recent[KV_RECENT]; /* By transaction, modulo. */
 };
 
 /* A pool on @env, which it takes over. MR_E_NOMEM: @env is still the
@@ -41,6 +52,11 @@ void kv_pool_retire(struct kv_pool *pool);
 /* Release the memory of a pool without open views, and its environment unless
  * it is closed already. NULL is a no-op. */
 void kv_pool_free(struct kv_pool *pool);
+
+/* Note what views of the transaction @tx_id will show. Apply thread, before the
+ * commit. */
+void kv_pool_note(struct kv_pool *pool, uint64_t tx_id,
+                  const struct kv_meta *meta, const struct kv_local *local);
 
 /* The view's transaction, arena and counters. */
 struct kv_tx *kv_view_tx(struct mr_kv_view *view);
