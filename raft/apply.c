@@ -84,7 +84,7 @@ static void install(struct apply *a, struct item *item)
     }
     atomic_store(&a->index, item->index);
     atomic_store(&a->installed, item->file);
-    a->options.on_progress(a->options.arg);
+    a->options.on_installed(a->options.arg);
 }
 
 /* ------------------------------------------------------------- commands */
@@ -178,7 +178,7 @@ static void apply_group(struct apply *a, struct mr_list *group)
     while ((link = mr_list_pop(group)) != NULL) {
         complete(item_of(link));
     }
-    a->options.on_progress(a->options.arg);
+    a->options.on_applied(a->options.arg);
 }
 
 static void *run(void *arg)

@@ -22,7 +22,9 @@ struct apply_options {
     const char *snapshot_dir;      /* Likewise. */
     /* Something was applied or installed: see apply_index() and
      * apply_take_installed(). Apply thread. */
-    void (*on_progress)(void *arg);
+    void (*on_applied)(void *arg);
+    /* See on_applied. */
+    void (*on_installed)(void *arg);
     /* The state machine failed; nothing is applied any more. Apply thread. */
     void (*on_fatal)(void *arg, enum mr_err err, const char *why);
     void *arg;

@@ -213,3 +213,10 @@ void driver_applied(struct driver *d, uint64_t index)
     reads_applied(d);
     driver_settle(d);
 }
+
+bool driver_wants_applied(const struct driver *d)
+{
+    return d->n_batches == BATCHES_MAX || !mr_list_empty(&d->reads.applying) ||
+           !mr_list_empty(&d->snaps.waiters) ||
+           (driver_leads(d) && d->applied < d->own_term_index);
+}

@@ -403,6 +403,10 @@ void driver_log_loaded(struct driver *d, uint64_t token, enum mr_err err,
 /* The state machine has committed everything up to @index. */
 void driver_applied(struct driver *d, uint64_t index);
 
+/* Whether somebody waits for driver_applied(). While nobody does it may come
+ * late, with the next round. Asked after driver_flush(). */
+bool driver_wants_applied(const struct driver *d);
+
 /* The answer to snapshot_take: the state at @index of @term lies in the file
  * @file. On failure the log grows and another one is tried later. */
 void driver_snapshot_taken(struct driver *d, enum mr_err err, uint64_t index,

@@ -22,6 +22,29 @@
 
 /* ------------------------------------------------------------- rounds */
 
+static void wake(void *arg)
+{
+    struct mr_raft *n = arg;
+
+    if (n->has_loop) {
+        (void)uv_async_send(&n->wake); /* Fails for a closing handle only. */
+    }
+}
+
+static void take_applied(struct mr_raft *n)
+{
+    uint64_t file = apply_take_installed(n->apply);
+    uint64_t index = apply_index(n->apply);
+
+    if (file != 0) {
+        driver_snapshot_installed(n->driver, file, MR_OK);
+    }
+    if (index > n->said_applied) {
+        n->said_applied = index;
+        driver_applied(n->driver, index);
+    }
+}
+
 void node_begin(struct mr_raft *n)
 {
     if (n->in_round) {
@@ -30,6 +53,7 @@ void node_begin(struct mr_raft *n)
     n->in_round = true;
     n->now_ms = mr_now_ms(n->options.clock);
     driver_tick(n->driver, n->now_ms);
+    take_applied(n);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -38,6 +62,28 @@ static void on_timer(uv_timer_t *timer)
 
     n->timer_ms = 0;
     node_begin(n);
+}
+
+/* Have the apply thread wake us if somebody waits for it. It stores its index
+ * before it looks whether it must, and we look the other way around, so one of
+ * us sees the other. */
+static void ask_for_applied(struct mr_raft *n)
+{
+    bool wants = driver_wants_applied(n->driver);
+
+    atomic_store(&n->wants_applied, wants);
+    if (wants && apply_index(n->apply) > n->said_applied) {
+        wake(n);
+    }
+}
+
+static void on_applied(void *arg)
+{
+    struct mr_raft *n = arg;
+
+    if (atomic_load(&n->wants_applied)) {
+        wake(n);
+    }
 }
 
 static void arm_timer(struct mr_raft *n)
@@ -109,6 +155,7 @@ static void on_prepare(uv_prepare_t *prepare)
     }
     node_publish(n);
     n->in_round = false;
+    ask_for_applied(n);
     if (has_changed && n->options.on_change != NULL) {
         n->options.on_change(n->options.arg);
     }
@@ -161,20 +208,6 @@ static void take_reads(struct mr_raft *n)
     }
 }
 
-static void take_applied(struct mr_raft *n)
-{
-    uint64_t file = apply_take_installed(n->apply);
-    uint64_t index = apply_index(n->apply);
-
-    if (file != 0) {
-        driver_snapshot_installed(n->driver, file, MR_OK);
-    }
-    if (index > n->said_applied) {
-        n->said_applied = index;
-        driver_applied(n->driver, index);
-    }
-}
-
 static void take_full(struct mr_raft *n)
 {
     bool is_full = atomic_load(&n->is_full);
@@ -194,7 +227,6 @@ static void on_wake(uv_async_t *wake)
     }
     node_begin(n);
     node_take_ended(n);
-    take_applied(n);
     take_full(n);
     node_run_events(n);
     take_proposals(n);
@@ -202,15 +234,6 @@ static void on_wake(uv_async_t *wake)
 }
 
 /* ------------------------------------------------------------- waking */
-
-static void wake(void *arg)
-{
-    struct mr_raft *n = arg;
-
-    if (n->has_loop) {
-        (void)uv_async_send(&n->wake); /* Fails for a closing handle only. */
-    }
-}
 
 static void on_full(void *arg, bool is_full)
 {
@@ -333,7 +356,8 @@ enum mr_err node_start_apply(struct mr_raft *n)
     struct apply_options o = {
         .fsm = &n->options.fsm,
         .snapshot_dir = n->snapshot_dir,
-        .on_progress = wake,
+        .on_applied = on_applied,
+        .on_installed = wake,
         .on_fatal = node_fatal,
         .arg = n,
     };

@@ -88,6 +88,7 @@ struct mr_raft {
     _Atomic bool is_full;   /* Said by the log thread, and */
     bool said_full;         /* what the driver was told. */
     uint64_t said_applied;
+    _Atomic bool wants_applied; /* The apply thread must wake us. */
 
     uint64_t last_file;              /* The highest snapshot name used. */
     uint64_t file;                   /* The snapshot in force; 0: none. */

@@ -50,7 +50,6 @@ static void fill_status(const struct mr_raft *n, const struct driver_status *s,
     out->term = s->term;
     out->last_log_index = s->last_index;
     out->commit_index = s->commit_index;
-    out->applied_index = apply_index(n->apply);
     out->snapshot_index = s->snapshot_index;
     out->snapshot_term = s->snapshot_term;
     out->log_bytes = s->log_bytes;
@@ -188,6 +187,7 @@ void mr_raft_status(const struct mr_raft *raft,
 
     mr_assert(pthread_mutex_lock(&p->lock) == 0);
     *out_status = p->status;
+    out_status->applied_index = apply_index(raft->apply);
     seen = p->leader_seen_ms;
     mr_assert(pthread_mutex_unlock(&p->lock) == 0);
     out_status->last_contact_ms = out_status->is_leader ? 0 : age(now, seen);
