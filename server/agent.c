@@ -107,6 +107,13 @@ void server_agent_deregistered(struct server_agent *agent)
     }
 }
 
+static bool has_leader(void *arg)
+{
+    struct server_agent *a = arg;
+
+    return atomic_load_explicit(&a->has_leader, memory_order_relaxed);
+}
+
 void server_agent_end(struct server_agent *agent, bool leave)
 {
     if (agent->state != SERVER_RUNNING) {
@@ -118,7 +125,7 @@ void server_agent_end(struct server_agent *agent, bool leave)
         return;
     }
     agent->state = SERVER_LEAVING;
-    if (server_upkeep_deregister(agent) != MR_OK) {
+    if (!has_leader(agent) || server_upkeep_deregister(agent) != MR_OK) {
         server_agent_deregistered(agent);
     }
 }
@@ -154,13 +161,6 @@ static void on_change(void *arg)
         status.has_leader) {
         (void)uv_timer_start(&a->tick, on_tick, 0, 0); /* Never fails. */
     }
-}
-
-static bool has_leader(void *arg)
-{
-    struct server_agent *a = arg;
-
-    return atomic_load_explicit(&a->has_leader, memory_order_relaxed);
 }
 
 static void on_tick(uv_timer_t *timer)

@@ -94,7 +94,7 @@ static const struct command commands[] = {
      "Makes a stopped server a cluster of one",
      "For when most servers are lost for ever. Run it on the one with the\n"
      "  newest data, while it is stopped. What only the others had is gone.\n\n"
-     "      $ microreg recover -data-dir=/var/lib/microreg",
+     "      $ microreg recover -data-dir=/var/lib/microreg -advertise=10.0.0.1",
      server_cli_recover},
     {"reload", "", HTTP, "Makes a server read its configuration again",
      "Log level and log file change at once; the rest at the next start.",

@@ -64,7 +64,7 @@ static const struct cli_flag flags[] = {
     {"session", KIND_TEXT, AT(session), "For -acquire and -release."},
     {"data-dir", KIND_TEXT, AT(data_dir), "Data folder of the server."},
     {"advertise", KIND_TEXT, AT(advertise),
-     "host or host:port of the server, when it has changed."},
+     "Address of the server, IP[:port], as it will run."},
     {"quiet", KIND_BOOL, AT(quiet), "Say nothing when all is well."},
 };
 

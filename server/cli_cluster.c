@@ -94,6 +94,9 @@ static void add_member(const struct server_cli *cli, struct server_table *table,
     add_address(table, member);
     server_table_add(table, status_text(member));
     if (cli->detailed) {
+        /* Shown as in the table; without memory it stays as it was. */
+        (void)json_object_set_new(tags, "segment",
+                                  json_string(segment_of(member)));
         add_tags(table, tags);
         return;
     }

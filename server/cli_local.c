@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "raft/mr_raft.h"
 #include "server/identity.h"
 #include "server/version.h"
@@ -69,17 +70,44 @@ int server_cli_validate(struct server_cli *cli)
 
 /* ---- recover ---- */
 
+/* The address as servers keep it: an IP literal with its port. */
+static enum mr_err address_of(const char *text, char *out, size_t cap,
+                              struct mr_detail *detail)
+{
+    struct mr_hostport hp;
+    enum mr_err err = mr_hostport_parse(text, SERVER_PORT, &hp, detail);
+    int family;
+
+    if (err != MR_OK) {
+        return err;
+    }
+    family = mr_ip_family(hp.host);
+    if (family == 0) {
+        return mr_fail(detail, MR_E_ADDRESS,
+                       "-advertise=%.200s: want an IP address, as the server "
+                       "advertises it",
+                       text);
+    }
+    (void)snprintf(out, cap, family == 6 ? "[%s]:%u" : "%s:%u", hp.host,
+                   hp.port); /* Fits: a literal is short. */
+    return MR_OK;
+}
+
 static int recover(const struct server_cli *cli,
                    const struct server_identity *id)
 {
     char *dir = server_identity_path(id, "raft");
+    char address[MR_HOST_MAX + 10];
     struct mr_detail detail;
     enum mr_err err;
 
     if (dir == NULL) {
         return server_cli_fail("out of memory");
     }
-    err = mr_raft_recover(dir, id->node_id, cli->advertise, &detail);
+    err = address_of(cli->advertise, address, sizeof address, &detail);
+    if (err == MR_OK) {
+        err = mr_raft_recover(dir, id->node_id, address, &detail);
+    }
     mr_free(dir);
     if (err != MR_OK) {
         return server_cli_fail("Error recovering: %s", detail.text);
@@ -100,6 +128,10 @@ int server_cli_recover(struct server_cli *cli)
 
     if (cli->data_dir == NULL) {
         return server_cli_fail("Error recovering: -data-dir is required");
+    }
+    if (cli->advertise == NULL) {
+        return server_cli_fail("Error recovering: -advertise is required: the "
+                               "address under which the server will run");
     }
     if (server_identity_find(cli->data_dir, &id, &detail) != MR_OK) {
         return server_cli_fail("Error recovering: %s", detail.text);
