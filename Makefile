@@ -67,7 +67,7 @@ archives = $(foreach m,$(filter $(PRESENT),$(USES_$(1))),$(OUT)/libmr_$(m).a)
 LIBRARIES := raft:libraft-dev libuv:libuv1-dev lmdb:liblmdb-dev \
 	libprotobuf-c:libprotobuf-c-dev libmicrohttpd:libmicrohttpd-dev \
 	jansson:libjansson-dev libcurl:libcurl4-gnutls-dev zlib:zlib1g-dev \
-	gnutls:libgnutls28-dev libxxhash:libxxhash-dev
+	gnutls:libgnutls28-dev libxxhash:libxxhash-dev libpcre2-8:libpcre2-dev
 PKGS := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$(l))))
 
 # These goals compile nothing themselves (test installs what is missing first).
