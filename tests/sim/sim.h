@@ -73,6 +73,8 @@ struct sim {
     struct sim_server *servers[SIM_SERVERS];
     struct sim_server *graves[SIM_SERVERS]; /* Freed at the very end. */
     size_t n_graves;
+    /* May change a message on its way, or lose it (false). NULL: none. */
+    bool (*filter)(struct sim *sim, struct driver_message *msg);
     bool cut[SIM_SERVERS][SIM_SERVERS];         /* From, to. */
     uint64_t link_ms[SIM_SERVERS][SIM_SERVERS]; /* FIFO mark. */
     uint64_t next_id;                           /* Of servers. */
@@ -184,6 +186,7 @@ struct sim_server {
     bool is_up;
     bool is_gone; /* Removed from the cluster: stays down. */
     bool wants_join;
+    bool mute_elections; /* Its vote requests are lost. */
     uint64_t paused_until;
     uint64_t slow_until; /* The disk hangs until then. */
     struct driver *driver;
@@ -237,7 +240,13 @@ void sim_net_snapshot(struct sim_server *from, uint64_t peer, uint64_t term);
 
 /* ------------------------------------------------------------- the clients */
 
-/* Start the clients. */
+/* An oracle alone. */
+void sim_oracle_new(struct sim *sim);
+
+/* The number of a new command. */
+uint64_t sim_oracle_new_op(struct sim *sim);
+
+/* Start the clients, with an oracle. */
 void sim_clients_start(struct sim *sim);
 
 /* Let what is under way end and begin nothing new. */

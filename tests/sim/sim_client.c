@@ -364,12 +364,23 @@ static void client_next(struct sim *sim, void *arg)
     sim_post(s, sim->now, pending_begin, p, pending_free);
 }
 
-void sim_clients_start(struct sim *sim)
+void sim_oracle_new(struct sim *sim)
 {
     sim->oracle = calloc(1, sizeof *sim->oracle);
-    sim->clients = calloc(SIM_CLIENTS, sizeof *sim->clients);
-    mr_assert(sim->oracle != NULL && sim->clients != NULL);
+    mr_assert(sim->oracle != NULL);
     sim->oracle->sim = sim;
+}
+
+uint64_t sim_oracle_new_op(struct sim *sim)
+{
+    return new_op(sim->oracle);
+}
+
+void sim_clients_start(struct sim *sim)
+{
+    sim_oracle_new(sim);
+    sim->clients = calloc(SIM_CLIENTS, sizeof *sim->clients);
+    mr_assert(sim->clients != NULL);
     for (size_t i = 0; i < SIM_CLIENTS; i++) {
         sim->clients[i].sim = sim;
         for (size_t k = 0; k <= i % 4; k++) { /* Operations at a time. */

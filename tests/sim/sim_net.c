@@ -97,10 +97,13 @@ void sim_net_send(struct sim_server *from, uint64_t peer,
 {
     struct sim *sim = from->sim;
     struct sim_server *to = sim_server_by_id(sim, peer);
+    struct driver_message changed = *msg;
     unsigned copies = 1;
 
     if (to == NULL || sim->cut[from->slot][to->slot] ||
-        sim_chance(sim, sim->drop_pm)) {
+        sim_chance(sim, sim->drop_pm) ||
+        (from->mute_elections && msg->type == DRIVER_MSG_VOTE) ||
+        (sim->filter != NULL && !sim->filter(sim, &changed))) {
         return;
     }
     copies += sim_chance(sim, sim->dup_pm);
@@ -110,7 +113,7 @@ void sim_net_send(struct sim_server *from, uint64_t peer,
         p->sim = sim;
         p->from = from->id;
         p->to = peer;
-        p->msg = *msg;
+        p->msg = changed;
         copy_payload(p);
         sim_at(sim, arrival(sim, from->slot, to->slot), arrive, p);
     }
