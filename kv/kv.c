@@ -247,7 +247,9 @@ static enum mr_err prepare_dir(struct mr_kv *kv, bool *out_closed,
 enum mr_err kv_env_format(struct kv_env *env)
 {
     struct kv_tx tx;
-    struct kv_meta meta = {0};
+    /* 1, because an index of 0 is reported as 1: who waits for something newer
+     * than that must see the first command. */
+    struct kv_meta meta = {.revision = 1};
     struct kv_local local = {0};
     enum mr_err err = kv_tx_begin_write(env, &tx);
 

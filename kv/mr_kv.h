@@ -101,8 +101,8 @@ MR_MUST_CHECK enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index,
  * @out_term may be NULL. */
 uint64_t mr_kv_applied(struct mr_kv *kv, uint64_t *out_term);
 
-/* The store's revision: one step per command that changed something. Any
- * thread. */
+/* The store's revision: 1 when empty, and one step per command that changed
+ * something. Any thread. */
 uint64_t mr_kv_revision(struct mr_kv *kv);
 
 /* The digest of the whole replicated state as of the last committed batch,

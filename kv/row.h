@@ -61,10 +61,10 @@ enum kv_table {
 #define KV_ROW_KEY_MAX 511
 
 /* Longest names that fit every key they are part of. */
-#define KV_NODE_NAME_MAX 190
+#define KV_NODE_NAME_MAX 180
 #define KV_SERVICE_NAME_MAX 160
 #define KV_SERVICE_ID_MAX 150
-#define KV_CHECK_ID_MAX 168
+#define KV_CHECK_ID_MAX 178
 #define KV_NODE_ID_MAX 64
 
 /* The key of a row, being built. Parts that do not fit make it overflow; such a

@@ -124,7 +124,7 @@ static void instance_lists_node_checks_first(void **state)
                                          .check_service = "web"});
     assert_string_equal(fx_instances(f, "WEB", &t, &index),
                         "N1/web:80[z-node=passing,a-own=critical] ");
-    assert_int_equal(index, 2);
+    assert_int_equal(index, 3);
     fx_check_digest(f);
 }
 
@@ -168,7 +168,7 @@ static void same_registration_changes_nothing(void **state)
     assert_false(fx_register(f, r).changed);
     r.port = 1;
     assert_true(fx_register(f, r).changed);
-    assert_int_equal(mr_kv_revision(f->kv), 2);
+    assert_int_equal(mr_kv_revision(f->kv), 3);
 }
 
 /* A registration replaces the node's fields and keeps other services and
@@ -223,8 +223,8 @@ static void same_id_renames_the_node(void **state)
     assert_string_equal(fx_instances(f, "web", &t, NULL), "");
     view = fx_view(f);
     assert_int_equal(mr_kv_node_get(view, "NEW", &node, NULL), MR_OK);
-    assert_int_equal(node->create_rev, 1);
-    assert_int_equal(node->modify_rev, 2);
+    assert_int_equal(node->create_rev, 2);
+    assert_int_equal(node->modify_rev, 3);
     mr_kv_view_end(view);
     fx_check_digest(f);
 }
@@ -656,19 +656,19 @@ static void long_names_are_refused(void **state)
     memset(name, 'n', sizeof name);
     name[sizeof name - 1] = '\0';
     refused(f, (struct fx_reg){.node = name},
-            "Node name is too long (limit: 190 bytes)");
+            "Node name is too long (limit: 180 bytes)");
     refused(f, (struct fx_reg){.node = "n", .service = name, .id = "i"},
             "Service name is too long (limit: 160 bytes)");
     refused(f, (struct fx_reg){.node = "n", .service = "s", .id = name},
             "Service ID is too long (limit: 150 bytes)");
     refused(f, (struct fx_reg){.node = "n", .check = name},
-            "Check ID is too long (limit: 168 bytes)");
-    name[190] = '\0';
+            "Check ID is too long (limit: 178 bytes)");
+    name[180] = '\0';
     assert_true(fx_register(f, (struct fx_reg){.node = name,
-                                               .service = name + 30,
-                                               .id = name + 40,
-                                               .check = name + 22,
-                                               .check_service = name + 40})
+                                               .service = name + 20,
+                                               .id = name + 30,
+                                               .check = name + 2,
+                                               .check_service = name + 30})
                     .changed);
     fx_check_digest(f);
     assert_true(fx_deregister(f, name, NULL, NULL).changed);

@@ -104,10 +104,10 @@ static void other_services_do_not_move_a_service(void **state)
 
     fill(f);
     i = look(f);
-    assert_int_equal(i.web, 1);
-    assert_int_equal(i.db, 2);
-    assert_int_equal(i.names, 2);
-    assert_int_equal(i.absent, 2); /* Nodes or services, until one ends. */
+    assert_int_equal(i.web, 2);
+    assert_int_equal(i.db, 3);
+    assert_int_equal(i.names, 3);
+    assert_int_equal(i.absent, 3); /* Nodes or services, until one ends. */
 }
 
 /* A change of status moves the service, the checks and nothing else. */
@@ -119,13 +119,13 @@ static void status_moves_its_service_and_checks(void **state)
     fill(f);
     (void)fx_update(f, "n1", "c", "warning", false);
     i = look(f);
-    assert_int_equal(i.web, 3);
-    assert_int_equal(i.state, 3);
-    assert_int_equal(i.db, 2);
-    assert_int_equal(i.names, 2);
-    assert_int_equal(i.nodes, 2);
+    assert_int_equal(i.web, 4);
+    assert_int_equal(i.state, 4);
+    assert_int_equal(i.db, 3);
+    assert_int_equal(i.names, 3);
+    assert_int_equal(i.nodes, 3);
     (void)fx_update(f, "n1", "c", "warning", false);
-    assert_int_equal(look(f).web, 3);
+    assert_int_equal(look(f).web, 4);
 }
 
 /* A check of the node moves every service on it. */
@@ -139,12 +139,12 @@ static void node_check_moves_services_of_its_node(void **state)
                                          .check = "serfHealth",
                                          .status = "passing"});
     i = look(f);
-    assert_int_equal(i.web, 3);
-    assert_int_equal(i.db, 2);
+    assert_int_equal(i.web, 4);
+    assert_int_equal(i.db, 3);
     (void)fx_deregister(f, "n1", NULL, "serfHealth");
     i = look(f);
-    assert_int_equal(i.web, 4);
-    assert_int_equal(i.db, 2);
+    assert_int_equal(i.web, 5);
+    assert_int_equal(i.db, 3);
 }
 
 /* A change of the node moves the nodes and the services on it. */
@@ -156,10 +156,10 @@ static void node_change_moves_nodes_and_its_services(void **state)
     fill(f);
     (void)fx_register(f, (struct fx_reg){.node = "n1", .address = "9.9.9.9"});
     i = look(f);
-    assert_int_equal(i.nodes, 3);
-    assert_int_equal(i.web, 3);
-    assert_int_equal(i.db, 2);
-    assert_int_equal(i.names, 2);
+    assert_int_equal(i.nodes, 4);
+    assert_int_equal(i.web, 4);
+    assert_int_equal(i.db, 3);
+    assert_int_equal(i.names, 3);
 }
 
 /* Services and checks leave the list of nodes alone. */
@@ -170,8 +170,8 @@ static void services_do_not_move_nodes(void **state)
     fill(f);
     (void)fx_register(f, (struct fx_reg){.node = "n1", .service = "more"});
     (void)fx_deregister(f, "n1", "more", NULL);
-    assert_int_equal(look(f).nodes, 2);
-    assert_int_equal(look(f).names, 4);
+    assert_int_equal(look(f).nodes, 3);
+    assert_int_equal(look(f).names, 5);
 }
 
 /* When a last instance goes, that is the index of all that have none. */
@@ -184,9 +184,9 @@ static void extinction_is_the_index_of_the_absent(void **state)
     (void)fx_deregister(f, "n2", "db", NULL);
     (void)fx_register(f, (struct fx_reg){.node = "n1", .service = "more"});
     i = look(f);
-    assert_int_equal(i.db, 3);
-    assert_int_equal(i.absent, 3);
-    assert_int_equal(i.web, 1);
+    assert_int_equal(i.db, 4);
+    assert_int_equal(i.absent, 4);
+    assert_int_equal(i.web, 2);
 }
 
 /* Removing one of several instances moves the service. */
@@ -197,8 +197,8 @@ static void removal_moves_the_service(void **state)
     fill(f);
     (void)fx_register(f, (struct fx_reg){.node = "n2", .service = "web"});
     (void)fx_deregister(f, "n1", NULL, NULL);
-    assert_int_equal(look(f).web, 4);
-    assert_int_equal(look(f).nodes, 4);
+    assert_int_equal(look(f).web, 5);
+    assert_int_equal(look(f).nodes, 5);
     assert_int_equal(look(f).node, 1); /* n1 is unknown now. */
 }
 
@@ -211,7 +211,7 @@ static void node_has_index_of_nodes_and_services(void **state)
     assert_int_equal(look(f).node, 1);
     (void)fx_register(f, (struct fx_reg){.node = "n1"});
     (void)fx_register(f, (struct fx_reg){.node = "n2", .service = "more"});
-    assert_int_equal(look(f).node, 3);
+    assert_int_equal(look(f).node, 4);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)

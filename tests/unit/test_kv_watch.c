@@ -129,8 +129,8 @@ static void outdated_waiter_is_not_parked(void **state)
     struct waiter w = {.woken = 0};
 
     (void)fx_put(f, "a", "1");
-    assert_int_equal(wait_for(f, &w, MR_KV_TOPIC_KEY, "a", 0), MR_E_EXISTS);
-    assert_int_equal(wait_for(f, &w, MR_KV_TOPIC_PREFIX, "", 0), MR_E_EXISTS);
+    assert_int_equal(wait_for(f, &w, MR_KV_TOPIC_KEY, "a", 1), MR_E_EXISTS);
+    assert_int_equal(wait_for(f, &w, MR_KV_TOPIC_PREFIX, "", 1), MR_E_EXISTS);
     assert_int_equal(wait_for(f, &w, MR_KV_TOPIC_KEY, "b", 0), MR_OK);
     assert_true(mr_kv_wait_cancel(f->kv, &w.w));
     assert_false(mr_kv_wait_cancel(f->kv, &w.w));
@@ -152,8 +152,8 @@ static void guard_turns_stale_once(void **state)
     (void)fx_register(f, (struct fx_reg){.node = "n", .service = "web"});
     assert_true(mr_kv_guard_stale(guard));
     mr_kv_guard_free(f->kv, guard);
-    assert_null(mr_kv_guard_new(f->kv, &topic, 1));
-    guard = mr_kv_guard_new(f->kv, &topic, 2);
+    assert_null(mr_kv_guard_new(f->kv, &topic, 2));
+    guard = mr_kv_guard_new(f->kv, &topic, 3);
     assert_non_null(guard);
     mr_kv_guard_free(f->kv, guard);
     mr_kv_guard_free(f->kv, NULL);
