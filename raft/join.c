@@ -146,6 +146,12 @@ static void keep(struct join *j, const struct join_server *s)
     }
 }
 
+static bool is_same(const struct frame_server *a, const struct frame_server *b)
+{
+    return a->id == b->id && strcmp(a->node_id, b->node_id) == 0 &&
+           strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0;
+}
+
 /* The entry of @s, made or brought up to date; NULL when there is no room. */
 static struct join_server *learn(struct join *j, const struct frame_server *s,
                                  bool *out_changed)
@@ -160,7 +166,7 @@ static struct join_server *learn(struct join *j, const struct frame_server *s,
         known = &j->servers[j->n_servers++];
         memset(known, 0, sizeof *known);
         *out_changed = true;
-    } else if (memcmp(&known->s, s, sizeof *s) == 0) {
+    } else if (is_same(&known->s, s)) {
         return known;
     } else {
         *out_changed = true;
