@@ -385,13 +385,11 @@ static void fire_timeout(struct driver *d)
 {
     struct raft_event event = {.type = RAFT_TIMEOUT};
 
-    if (d->core.state == RAFT_FOLLOWER) {
-        if (d->members.was_removed) {
-            return; /* Campaigning would only disturb. */
-        }
-        if (driver_is_sole_voter(d)) {
-            driver_raise_term(d);
-        }
+    if (d->members.was_removed && !driver_leads(d)) {
+        return; /* Campaigning would only disturb. */
+    }
+    if (d->core.state == RAFT_FOLLOWER && driver_is_sole_voter(d)) {
+        driver_raise_term(d);
     }
     (void)driver_step(d, &event); /* Failure is fatal inside. */
     driver_settle(d);
@@ -447,7 +445,7 @@ static void set_timer(struct driver *d)
     uint64_t at = raft_timeout(&d->core);
     uint64_t resend = proposals_deadline(d);
 
-    if (d->core.state == RAFT_FOLLOWER && d->members.was_removed) {
+    if (d->members.was_removed && !driver_leads(d)) {
         at = d->now + d->opt.election_ms;
     }
     at = d->scan_ms < at ? d->scan_ms : at;
