@@ -177,8 +177,8 @@ MR_MUST_CHECK enum mr_err mr_raft_read(struct mr_raft *raft,
 
 /* Whether a default read may be answered from a local view at once: this
  * server leads, a majority confirmed that within the last election timeout,
- * and an entry of its own term is applied. False is always safe. Lock-free, any
- * thread. */
+ * and everything that it knows to be committed is applied, an entry of its own
+ * term among it. False is always safe. Lock-free, any thread. */
 bool mr_raft_may_read_local(const struct mr_raft *raft);
 
 /* ------------------------------------------------------------- cluster */

@@ -107,6 +107,7 @@ struct mr_raft {
     uint64_t removed_ms; /* A replaced server was removed. */
 
     _Atomic uint64_t lease_until_ms;
+    _Atomic uint64_t commit_index; /* Set before the others can learn it. */
     _Atomic bool is_closing;
     struct node_public public;
 

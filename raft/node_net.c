@@ -14,15 +14,23 @@
 
 /* ------------------------------------------------------------- sending */
 
+/* A write is acknowledged by any server that has applied it, which may be
+ * sooner than we have. So that a local read here still sees it, the commit
+ * index is published before the others are told. */
 void node_send(struct mr_raft *n, uint64_t peer,
                const struct driver_message *msg)
 {
     struct mr_buf *out =
         n->transport == NULL ? NULL : transport_out(n->transport, peer);
 
-    if (out != NULL) {
-        frame_put_message(out, msg);
+    if (out == NULL) {
+        return;
     }
+    if (msg->type == DRIVER_MSG_APPEND &&
+        msg->append.commit > atomic_load(&n->commit_index)) {
+        atomic_store(&n->commit_index, msg->append.commit);
+    }
+    frame_put_message(out, msg);
 }
 
 /* Ask to be added, whoever of the cluster is connected, the leader first. A

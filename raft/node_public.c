@@ -230,7 +230,9 @@ bool mr_raft_may_read_local(const struct mr_raft *raft)
     uint64_t until =
         atomic_load_explicit(&raft->lease_until_ms, memory_order_acquire);
 
-    return until != 0 && mr_now_ms(raft->options.clock) < until;
+    return until != 0 && mr_now_ms(raft->options.clock) < until &&
+           apply_index(raft->apply) >=
+               atomic_load_explicit(&raft->commit_index, memory_order_acquire);
 }
 
 /* ------------------------------------------------------------- requests */
