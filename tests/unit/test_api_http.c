@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <zlib.h>
+
 #include <cmocka.h>
 
 #include "tests/unit/fake_raft.h"
@@ -24,6 +26,7 @@ struct fixture {
     struct mr_kv *kv;
     struct mr_raft raft;
     struct mr_api *api;
+    uint64_t start_rev; /* Of the empty store. */
 };
 
 struct answer {
@@ -51,6 +54,7 @@ static int start_with(void **state, bool is_dev)
     struct mr_kv_options kv = {.dir = f->dir, .boot_id = "boot"};
 
     assert_int_equal(mr_kv_open(&kv, &f->kv, &detail), MR_OK);
+    f->start_rev = mr_kv_revision(f->kv);
     fake_raft_start(&f->raft, f->kv);
     struct mr_api_options o = {
         .addresses = addresses,
@@ -198,6 +202,26 @@ static void expect(const struct fixture *f, const char *method,
     free(a.text);
 }
 
+/* A formatted text, valid until the next call. */
+static const char *text(const char *fmt, ...) MR_PRINTF(1, 2);
+
+static const char *text(const char *fmt, ...)
+{
+    static char out[512];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(out, sizeof out, fmt, args);
+    va_end(args);
+    return out;
+}
+
+/* The revision of the @n-th change. */
+static unsigned long long rev(const struct fixture *f, int n)
+{
+    return (unsigned long long)f->start_rev + (unsigned long long)n;
+}
+
 /* ------------------------------------------------------------- success */
 
 /* What was put is read back, with its indexes. */
@@ -237,10 +261,9 @@ static void cached_answer_is_current(void **state)
         expect(f, "PUT", "/v1/kv/hot", value, 200, "true");
         for (int j = 0; j < 4; j++) {
             struct answer a = exchange(f, "GET", "/v1/kv/hot", "", NULL);
-            char want[64];
 
-            (void)snprintf(want, sizeof want, "\"ModifyIndex\":%d}]", i + 1);
-            assert_non_null(strstr(a.body, want));
+            assert_non_null(
+                strstr(a.body, text("\"ModifyIndex\":%llu}]", rev(f, i + 1))));
             free(a.text);
         }
     }
@@ -256,16 +279,16 @@ static void pipelined_requests_are_answered_in_order(void **state)
         "GET /v1/kv/p?raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     struct fixture *f = *state;
     int fd = dial(f);
-    char text[4096] = "";
+    char answers[4096] = "";
     size_t len = 0;
     ssize_t n;
 
     send_all(fd, two, strlen(two));
-    while ((n = recv(fd, text + len, sizeof text - 1 - len, 0)) > 0) {
+    while ((n = recv(fd, answers + len, sizeof answers - 1 - len, 0)) > 0) {
         len += (size_t)n;
     }
     close(fd);
-    const char *first = strstr(text, "\r\n\r\ntrue");
+    const char *first = strstr(answers, "\r\n\r\ntrue");
 
     assert_non_null(first);
     assert_non_null(strstr(first, "\r\n\r\nv"));
@@ -343,14 +366,12 @@ static void operator_endpoints_answer(void **state)
     expect(f, "GET", "/v1/status/peers", NULL, 200, "[\"127.0.0.1:8300\"]");
     expect(f, "GET", "/v1/agent/metrics", NULL, 200, "{}");
     struct mr_hash128 digest = mr_kv_digest(f->kv, NULL);
-    char text[128];
 
-    (void)snprintf(text, sizeof text,
-                   "{\"Revision\":0,\"AppliedIndex\":0,\"Digest\":"
-                   "\"%016llx%016llx\"}",
-                   (unsigned long long)digest.high,
-                   (unsigned long long)digest.low);
-    expect(f, "GET", "/v1/operator/digest", NULL, 200, text);
+    expect(f, "GET", "/v1/operator/digest", NULL, 200,
+           text("{\"Revision\":%llu,\"AppliedIndex\":0,\"Digest\":"
+                "\"%016llx%016llx\"}",
+                rev(f, 0), (unsigned long long)digest.high,
+                (unsigned long long)digest.low));
     expect(f, "DELETE", "/v1/operator/raft/peer?id=x", NULL, 500,
            "id \"x\" was not found in the Raft configuration");
     expect(f, "DELETE", "/v1/operator/raft/peer?address=127.0.0.1:8300", NULL,
@@ -367,11 +388,11 @@ static struct blocked begin_blocking(const struct fixture *f,
                                      const char *target)
 {
     struct blocked b = {dial(f)};
-    char text[512];
-    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n",
-                     target);
+    char request[512];
+    int n = snprintf(request, sizeof request,
+                     "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
 
-    send_all(b.fd, text, (size_t)n);
+    send_all(b.fd, request, (size_t)n);
     return b;
 }
 
@@ -391,7 +412,8 @@ static void blocking_query_wakes_on_its_key(void **state)
     struct fixture *f = *state;
 
     expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
-    struct blocked b = begin_blocking(f, "/v1/kv/b?raw&index=1&wait=60s");
+    struct blocked b =
+        begin_blocking(f, text("/v1/kv/b?raw&index=%llu&wait=60s", rev(f, 1)));
 
     await_parked(f, 1);
     expect(f, "PUT", "/v1/kv/other", "1", 200, "true");
@@ -401,7 +423,7 @@ static void blocking_query_wakes_on_its_key(void **state)
 
     assert_int_equal(a.status, 200);
     assert_string_equal(a.body, "2");
-    assert_string_equal(header(&a, "X-Consul-Index"), "3");
+    assert_string_equal(header(&a, "X-Consul-Index"), text("%llu", rev(f, 3)));
     free(a.text);
     close(b.fd);
     await_parked(f, 0);
@@ -414,11 +436,12 @@ static void blocking_query_times_out_with_the_same_index(void **state)
 
     expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
     struct answer a =
-        exchange(f, "GET", "/v1/kv/b?raw&index=1&wait=20ms", "", NULL);
+        exchange(f, "GET", text("/v1/kv/b?raw&index=%llu&wait=20ms", rev(f, 1)),
+                 "", NULL);
 
     assert_int_equal(a.status, 200);
     assert_string_equal(a.body, "1");
-    assert_string_equal(header(&a, "X-Consul-Index"), "1");
+    assert_string_equal(header(&a, "X-Consul-Index"), text("%llu", rev(f, 1)));
     free(a.text);
     a = exchange(f, "GET", "/v1/kv/none?index=99999&wait=20ms", "", NULL);
     assert_int_equal(a.status, 404);
@@ -429,7 +452,7 @@ static void blocking_query_times_out_with_the_same_index(void **state)
 static void blocking_query_ends_with_its_client(void **state)
 {
     struct fixture *f = *state;
-    struct blocked b = begin_blocking(f, "/v1/kv/b?index=1&wait=600s");
+    struct blocked b = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
 
     await_parked(f, 1);
     close(b.fd);
@@ -444,7 +467,7 @@ static void leaving_crowd_leaves_nothing_behind(void **state)
     struct blocked b[150];
 
     for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
-        b[i] = begin_blocking(f, "/v1/kv/b?index=1&wait=600s");
+        b[i] = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
     }
     await_parked(f, MR_ARRAY_LEN(b));
     for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
@@ -467,7 +490,8 @@ static void all_waiters_of_a_key_are_woken(void **state)
 
     expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
     for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
-        b[i] = begin_blocking(f, "/v1/kv/b?raw&index=1&wait=600s");
+        b[i] = begin_blocking(
+            f, text("/v1/kv/b?raw&index=%llu&wait=600s", rev(f, 1)));
     }
     await_parked(f, MR_ARRAY_LEN(b));
     expect(f, "PUT", "/v1/kv/b", "2", 200, "true");
@@ -484,7 +508,7 @@ static void all_waiters_of_a_key_are_woken(void **state)
 static void quiescing_ends_waits_with_503(void **state)
 {
     struct fixture *f = *state;
-    struct blocked b = begin_blocking(f, "/v1/kv/b?index=1&wait=600s");
+    struct blocked b = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
 
     await_parked(f, 1);
     mr_api_quiesce(f->api);
@@ -507,7 +531,7 @@ static void write_errors_are_told_truthfully(void **state)
     static const struct {
         enum mr_err err;
         int status;
-        const char *text;
+        const char *answer;
     } cases[] = {
         {MR_E_NOLEADER, 500, "No cluster leader"},
         {MR_E_UNKNOWN, 500,
@@ -519,10 +543,10 @@ static void write_errors_are_told_truthfully(void **state)
 
     for (size_t i = 0; i < MR_ARRAY_LEN(cases); i++) {
         atomic_store(&f->raft.fail_propose, (int)cases[i].err);
-        expect(f, "PUT", "/v1/kv/a", "v", cases[i].status, cases[i].text);
+        expect(f, "PUT", "/v1/kv/a", "v", cases[i].status, cases[i].answer);
         atomic_store(&f->raft.fail_propose, MR_OK);
         atomic_store(&f->raft.refuse_propose, (int)cases[i].err);
-        expect(f, "DELETE", "/v1/kv/a", NULL, cases[i].status, cases[i].text);
+        expect(f, "DELETE", "/v1/kv/a", NULL, cases[i].status, cases[i].answer);
         atomic_store(&f->raft.refuse_propose, MR_OK);
     }
     expect(f, "GET", "/v1/kv/a", NULL, 404, "");
@@ -534,7 +558,7 @@ static void lack_of_memory_costs_one_request(void **state)
 {
     static const char *const targets[] = {"/v1/kv/a", "/v1/kv/?recurse&pretty",
                                           "/v1/kv//a", "/v1/kv/a?wait=x",
-                                          "/v1/kv/a?index=1&wait=1ms"};
+                                          "/v1/kv/a?index=99&wait=1ms"};
     struct fixture *f = *state;
 
     expect(f, "PUT", "/v1/kv/a", "v", 200, "true");
@@ -579,7 +603,7 @@ static void bad_input_is_refused_in_consuls_words(void **state)
         const char *method;
         const char *target;
         int status;
-        const char *text;
+        const char *answer;
     } cases[] = {
         {"GET", "/v1/kv/", 400, "Missing key name"},
         {"GET", "/v1/nosuch", 404, ""},
@@ -605,9 +629,9 @@ static void bad_input_is_refused_in_consuls_words(void **state)
 
     for (size_t i = 0; i < MR_ARRAY_LEN(cases); i++) {
         expect(f, cases[i].method, cases[i].target, NULL, cases[i].status,
-               cases[i].text);
+               cases[i].answer);
     }
-    assert_int_equal(mr_kv_revision(f->kv), 0);
+    assert_int_equal(mr_kv_revision(f->kv), f->start_rev);
 }
 
 /* A body that is too large is refused before it is read, or while. */
@@ -640,7 +664,7 @@ static void large_bodies_are_refused(void **state)
     assert_int_equal(a.status, 413);
     free(a.text);
     close(fd);
-    assert_int_equal(mr_kv_revision(f->kv), 0);
+    assert_int_equal(mr_kv_revision(f->kv), f->start_rev);
 }
 
 /* Paths that are not clean, and prefixes without slash, are redirected and
@@ -663,9 +687,97 @@ static void unclean_paths_are_redirected(void **state)
         assert_null(header(&a, "Vary"));
         free(a.text);
     }
-    assert_int_equal(mr_kv_revision(f->kv), 0);
+    assert_int_equal(mr_kv_revision(f->kv), f->start_rev);
     expect(f, "GET", "/v1/kv", NULL, 301,
            "<a href=\"/v1/kv/\">Moved Permanently</a>.\n\n");
+}
+
+/* An address that is taken, or none, is told by name. */
+static void listening_fails_with_the_address(void **state)
+{
+    struct fixture *f = *state;
+    const char *addresses[] = {"127.0.0.1"};
+    struct mr_detail detail;
+    struct mr_api *api = NULL;
+    struct mr_api_options o = {
+        .addresses = addresses,
+        .n_addresses = 1,
+        .port = mr_api_port(f->api),
+        .agent = {.node_name = "n1", .datacenter = "dc1"},
+        .kv = f->kv,
+        .raft = &f->raft,
+        .clock = mr_clock_system(),
+        .random = mr_random_system(),
+    };
+
+    assert_int_equal(mr_api_start(&o, &api, &detail), MR_E_INUSE);
+    assert_non_null(strstr(detail.text, "127.0.0.1"));
+    addresses[0] = "localhost";
+    assert_int_equal(mr_api_start(&o, &api, &detail), MR_E_ADDRESS);
+    addresses[0] = "203.0.113.1";
+    assert_int_equal(mr_api_start(&o, &api, &detail), MR_E_ADDRESS);
+    assert_null(api);
+    for (uint64_t n = 0; n < 20; n++) {
+        mr_mem_fail_after(n);
+        addresses[0] = "localhost";
+        assert_int_not_equal(mr_api_start(&o, &api, &detail), MR_OK);
+        mr_mem_fail_after(UINT64_MAX);
+    }
+}
+
+/* Beyond the limit a client's connections are closed without an answer, and
+ * counted. */
+static void connections_of_one_client_are_limited(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_api_stats stats;
+    int fds[200];
+    char byte;
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(fds); i++) {
+        fds[i] = dial(f);
+    }
+    do {
+        mr_api_stats(f->api, &stats);
+    } while (stats.connections < MR_ARRAY_LEN(fds));
+    int fd = dial(f);
+
+    assert_true(recv(fd, &byte, 1, 0) <= 0);
+    close(fd);
+    mr_api_stats(f->api, &stats);
+    assert_int_equal(stats.refused_connections, 1);
+    for (size_t i = 0; i < MR_ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+}
+
+/* A compressed answer is the plain one, also from the cache. */
+static void compressed_answers_are_the_plain_ones(void **state)
+{
+    struct fixture *f = *state;
+    char value[2000];
+
+    memset(value, 'x', sizeof value - 1);
+    value[sizeof value - 1] = '\0';
+    expect(f, "PUT", "/v1/kv/z", value, 200, "true");
+    for (int i = 0; i < 3; i++) {
+        struct answer a = exchange(f, "GET", "/v1/kv/z?raw",
+                                   "Accept-Encoding: gzip\r\n", NULL);
+        char plain[4096];
+        z_stream z = {0};
+
+        assert_true(a.body_len < 200);
+        assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
+        z.next_in = (Bytef *)a.body;
+        z.avail_in = (uInt)a.body_len;
+        z.next_out = (Bytef *)plain;
+        z.avail_out = sizeof plain;
+        assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
+        assert_int_equal(z.total_out, sizeof value - 1);
+        assert_memory_equal(plain, value, sizeof value - 1);
+        inflateEnd(&z);
+        free(a.text);
+    }
 }
 
 /* OPTIONS tells the methods, HEAD is refused, gzip is used when it is asked
@@ -717,6 +829,9 @@ int main(void)
         with_service(bad_input_is_refused_in_consuls_words),
         with_service(large_bodies_are_refused),
         with_service(unclean_paths_are_redirected),
+        with_service(listening_fails_with_the_address),
+        with_service(connections_of_one_client_are_limited),
+        with_service(compressed_answers_are_the_plain_ones),
         with_service(methods_and_encoding_are_negotiated),
     };
 
