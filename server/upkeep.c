@@ -150,6 +150,29 @@ static bool is_in_catalog(const struct server_agent *a, struct mr_kv_view *view)
            strcmp(node->address, a->self.address) == 0;
 }
 
+/* Whether a living node of another ID has our name: registering would be
+ * refused, so nothing is proposed until that one is dead or gone. */
+static bool is_name_taken(struct server_agent *a, struct mr_kv_view *view)
+{
+    const Mr__Node *node = NULL;
+    const Mr__Check *check = NULL;
+    const char *name = a->self.node_name;
+    char text[256];
+
+    if (mr_kv_node_get(view, name, &node, NULL) != MR_OK || node == NULL ||
+        mr_kv_check_get(view, name, MR_HEALTH_CHECK_ID, &check) != MR_OK ||
+        check == NULL || node->id[0] == '\0' ||
+        strcasecmp(node->id, a->self.node_id) == 0 ||
+        strcmp(check->status, "passing") != 0) {
+        return false;
+    }
+    (void)snprintf(text, sizeof text,
+                   "the name %.60s is in use by node %s at %s", name, node->id,
+                   node->address); /* Cut if need be. */
+    note_refusal(&a->upkeep, text);
+    return true;
+}
+
 /* ---- the leader's look at the servers ---- */
 
 static void propose_health(void *arg, const char *node, bool is_alive)
@@ -195,7 +218,8 @@ void server_upkeep_run(struct server_agent *agent)
         mr_kv_view_begin(agent->kv, &view) != MR_OK) {
         return;
     }
-    if (!atomic_load(&u->is_registered) || !is_in_catalog(agent, view)) {
+    if ((!atomic_load(&u->is_registered) || !is_in_catalog(agent, view)) &&
+        !is_name_taken(agent, view)) {
         register_self(agent);
     }
     if (may_judge) {
