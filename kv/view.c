@@ -185,10 +185,11 @@ void kv_pool_note(struct kv_pool *pool, uint64_t tx_id,
     memcpy(words, meta, sizeof *meta);
     words[13] = local->applied_index;
     words[14] = local->applied_term;
+    /* Each release keeps the 0 before the word: no reader that sees a new word
+     * sees the old number after it. */
     atomic_store_explicit(&r->tx_id, 0, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
     for (i = 0; i < KV_RECENT_WORDS; i++) {
-        atomic_store_explicit(&r->words[i], words[i], memory_order_relaxed);
+        atomic_store_explicit(&r->words[i], words[i], memory_order_release);
     }
     atomic_store_explicit(&r->tx_id, tx_id, memory_order_release);
 }
@@ -206,9 +207,8 @@ static bool copy_noted(struct mr_kv_view *view)
         return false;
     }
     for (i = 0; i < KV_RECENT_WORDS; i++) {
-        words[i] = atomic_load_explicit(&r->words[i], memory_order_relaxed);
+        words[i] = atomic_load_explicit(&r->words[i], memory_order_acquire);
     }
-    atomic_thread_fence(memory_order_acquire);
     if (atomic_load_explicit(&r->tx_id, memory_order_relaxed) != tx_id) {
         return false;
     }

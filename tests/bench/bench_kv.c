@@ -162,6 +162,34 @@ static double registers_per_s(unsigned n, unsigned instances, int64_t port)
     return n / (now() - start);
 }
 
+static void ignore_wake(struct mr_kv_waiter *waiter)
+{
+    (void)waiter;
+}
+
+/* As puts_per_s(), with 10,000 readers parked on other keys. */
+static double puts_beside_waiters_per_s(unsigned n_keys)
+{
+    static struct mr_kv_waiter waiters[10000];
+    double rate;
+    size_t i;
+
+    for (i = 0; i < sizeof waiters / sizeof waiters[0]; i++) {
+        char name[32];
+        int len = snprintf(name, sizeof name, "parked/%zu", i);
+        struct mr_kv_topic topic = {MR_KV_TOPIC_KEY,
+                                    mr_slice(name, (size_t)len)};
+
+        waiters[i].wake = ignore_wake;
+        must(mr_kv_wait(kv, &waiters[i], &topic, mr_kv_revision(kv)), "wait");
+    }
+    rate = puts_per_s(n_keys);
+    for (i = 0; i < sizeof waiters / sizeof waiters[0]; i++) {
+        (void)mr_kv_wait_cancel(kv, &waiters[i]); /* Parked to the end. */
+    }
+    return rate;
+}
+
 static double views_per_s(void)
 {
     double start = now();
@@ -265,6 +293,8 @@ int main(int argc, char **argv)
     (void)printf("\"put_new\":%.0f,", puts_per_s(100000));
     (void)printf("\"put_changed\":%.0f,", puts_per_s(100000));
     (void)printf("\"put_1000\":%.0f,", puts_per_s(1000));
+    (void)printf("\"put_1000_beside_10000_waiters\":%.0f,",
+                 puts_beside_waiters_per_s(1000));
     (void)printf("\"views\":%.0f,", views_per_s());
     (void)printf("\"gets\":%.0f,", gets_per_s(100000));
     (void)printf("\"instances_walked\":%.0f,", walks_per_s(instances));

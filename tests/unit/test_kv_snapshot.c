@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots: what is written is restored, and damage is noticed. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "tests/unit/kv_fixture.h"
 
 struct stream {
@@ -254,6 +257,64 @@ static void restore_wakes_everyone(void **state)
     free(s.data);
 }
 
+struct race {
+    struct mr_kv *kv;
+    atomic_bool is_over;
+};
+
+/* Read all the time; every view must show one whole state. */
+static void *read_on(void *arg)
+{
+    struct race *race = arg;
+
+    while (!atomic_load(&race->is_over)) {
+        struct mr_kv_view *view = NULL;
+        const Mr__Key *a = NULL;
+        const Mr__Key *b = NULL;
+
+        if (mr_kv_view_begin(race->kv, &view) != MR_OK ||
+            mr_kv_key_get(view, mr_slice_str("a"), &a, NULL) != MR_OK ||
+            mr_kv_key_get(view, mr_slice_str("b"), &b, NULL) != MR_OK ||
+            (a != NULL && b != NULL &&
+             memcmp(a->value.data, b->value.data, 1) != 0)) {
+            return NULL;
+        }
+        mr_kv_view_end(view);
+    }
+    return race;
+}
+
+/* Readers beside a thread that restores again and again. */
+static void views_race_with_restores(void **state)
+{
+    struct fixture *f = *state;
+    struct race race = {.kv = f->kv};
+    pthread_t threads[3];
+    struct stream s;
+    void *result;
+    size_t i;
+
+    (void)fx_put(f, "a", "1");
+    (void)fx_put(f, "b", "1");
+    s = take(f);
+    for (i = 0; i < MR_ARRAY_LEN(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, read_on, &race), 0);
+    }
+    for (i = 0; i < 50; i++) {
+        (void)fx_delete(f, "a", false);
+        (void)fx_put(f, "b", "2");
+        (void)fx_put(f, "a", "2");
+        s.at = 0;
+        assert_int_equal(mr_kv_restore(f->kv, read_stream, &s, NULL), MR_OK);
+    }
+    atomic_store(&race.is_over, true);
+    for (i = 0; i < MR_ARRAY_LEN(threads); i++) {
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_non_null(result);
+    }
+    free(s.data);
+}
+
 /* ------------------------------------------------------------ failure */
 
 static void must_refuse(struct fixture *f, struct stream *s)
@@ -357,6 +418,7 @@ int main(void)
         TEST(open_view_survives_a_restore),
         TEST(restored_store_opens_again),
         TEST(restore_wakes_everyone),
+        TEST(views_race_with_restores),
         TEST(damaged_snapshot_is_refused),
         TEST(stream_failures_are_passed_on),
         TEST(restore_survives_a_lack_of_memory),
