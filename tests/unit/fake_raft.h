@@ -41,8 +41,7 @@ static void fake_raft_apply(struct mr_raft *raft, struct mr_list *batch)
     while ((link = mr_list_pop(batch)) != NULL) {
         struct mr_raft_proposal *p =
             mr_container_of(link, struct mr_raft_proposal, link);
-        struct mr_write *write =
-            mr_container_of(p, struct mr_write, proposal);
+        struct mr_write *write = mr_container_of(p, struct mr_write, proposal);
 
         if (atomic_load(&raft->fail_propose) == MR_OK) {
             mr_assert(mr_kv_apply(raft->kv, p->cmd, &write->result) == MR_OK);
