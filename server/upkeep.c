@@ -33,6 +33,7 @@ struct proposal {
     struct mr_buf cmd;
 };
 
+/* Log it once; "" is the end of a refusal. Any thread. */
 static void note_refusal(struct server_upkeep *u, const char *text)
 {
     bool is_new;
@@ -43,6 +44,8 @@ static void note_refusal(struct server_upkeep *u, const char *text)
     (void)pthread_mutex_unlock(&u->refusal_lock);
     if (is_new && text[0] != '\0') {
         mr_log_warn("agent", "this node is not registered, retrying: %s", text);
+    } else if (is_new) {
+        mr_log_info("agent", "this node is registered now");
     }
 }
 
