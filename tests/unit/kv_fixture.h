@@ -283,7 +283,7 @@ struct fx_text {
     size_t len;
 };
 
-FIXTURE void fx_add(struct fx_text *t, const char *fmt, ...)
+FIXTURE MR_PRINTF(2, 3) void fx_add(struct fx_text *t, const char *fmt, ...)
 {
     va_list ap;
     int n;
