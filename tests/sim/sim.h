@@ -9,6 +9,7 @@
  *
  * sim_world.c   time, events, randomness, verdict
  * sim_disk.c    one server's log, snapshots and state machine
+ * sim_kv.c      the real store beside the state machine, in some runs
  * sim_net.c     messages and snapshot transfers
  * sim_server.c  a driver and the threads around it
  * sim_client.c  clients, and the oracle that judges what they saw
@@ -57,6 +58,7 @@ struct sim {
     unsigned write_gap_ms; /* Between a client's operations. */
     unsigned payload;      /* Bytes of a command. */
     unsigned disk_ms;      /* A write takes up to that. */
+    bool has_kv;           /* With the real store. */
     bool is_quiet;         /* The faults are over ... */
     bool is_settled;       /* ... for so long that all must be well. */
     uint64_t n_crashes;
@@ -120,7 +122,10 @@ struct sim_fsm {
 struct sim_file {
     uint64_t name; /* 0: free. */
     struct sim_fsm fsm;
+    struct driver_blob *kv; /* The store's snapshot, or NULL. */
 };
+
+struct sim_kv; /* The real store of one server. */
 
 /* What survives a crash. */
 struct sim_disk {
@@ -137,6 +142,7 @@ struct sim_disk {
     uint64_t file;
     struct sim_file files[SIM_FILES];
     struct sim_fsm fsm; /* Lost with the machine, not with the process. */
+    struct sim_kv *kv;  /* Likewise; NULL in most runs. */
 };
 
 /* An empty disk. */
@@ -167,6 +173,9 @@ bool sim_disk_write(struct sim_disk *disk, const struct driver_log_write *w);
 /* The file @name, or NULL. */
 struct sim_file *sim_disk_file(struct sim_disk *disk, uint64_t name);
 
+/* Remove a file; NULL is a no-op. */
+void sim_disk_remove(struct sim_file *file);
+
 /* A free place for a file; NULL: none. */
 struct sim_file *sim_disk_new_file(struct sim_disk *disk, uint64_t name);
 
@@ -174,6 +183,33 @@ struct sim_file *sim_disk_new_file(struct sim_disk *disk, uint64_t name);
 enum mr_err sim_disk_open(struct sim_disk *disk,
                           const struct driver_options *options, uint64_t now,
                           struct driver **out_driver, struct mr_detail *detail);
+
+/* ------------------------------------------------------------- the store */
+
+/* An empty store in a folder of its own. */
+struct sim_kv *sim_kv_new(void);
+
+/* Close it and remove the folder. NULL is a no-op. */
+void sim_kv_free(struct sim_kv *kv);
+
+/* Begin a batch, apply a command of a client as one of the store, commit. */
+enum mr_err sim_kv_begin(struct sim_kv *kv);
+/* See above. */
+enum mr_err sim_kv_apply(struct sim_kv *kv, struct mr_slice cmd);
+/* See above. */
+enum mr_err sim_kv_commit(struct sim_kv *kv, uint64_t index, uint64_t term);
+
+/* The store's snapshot, or NULL on failure. */
+struct driver_blob *sim_kv_snapshot(struct sim_kv *kv);
+
+/* Replace the store by a snapshot. */
+enum mr_err sim_kv_restore(struct sim_kv *kv, const struct driver_blob *blob);
+
+/* The entry it stands at. */
+uint64_t sim_kv_index(struct sim_kv *kv);
+
+/* Whether both hold the same, and what they say they hold. */
+bool sim_kv_equal(struct sim_kv *a, struct sim_kv *b);
 
 /* ------------------------------------------------------------- a server */
 

@@ -437,6 +437,8 @@ static void judge_server(struct sim *sim, const struct sim_server *leader,
                  (unsigned long long)leader->disk.fsm.index);
     } else if (s->disk.fsm.digest != leader->disk.fsm.digest) {
         sim_fail(sim, "server %zu has another digest", s->slot);
+    } else if (sim->has_kv && !sim_kv_equal(s->disk.kv, leader->disk.kv)) {
+        sim_fail(sim, "server %zu has another store", s->slot);
     }
 }
 

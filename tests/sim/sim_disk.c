@@ -37,6 +37,11 @@ void sim_disk_deinit(struct sim_disk *disk)
     drop_tail(disk, 0);
     free(disk->entries);
     driver_blob_unref(disk->conf);
+    for (size_t i = 0; i < SIM_FILES; i++) {
+        sim_disk_remove(&disk->files[i]);
+    }
+    sim_kv_free(disk->kv);
+    disk->kv = NULL;
     disk->entries = NULL;
     disk->conf = NULL;
 }
@@ -109,9 +114,7 @@ static void put_snapshot(struct sim_disk *disk,
                                ? sim_disk_file(disk, disk->file)
                                : NULL;
 
-    if (old != NULL) {
-        old->name = 0;
-    }
+    sim_disk_remove(old);
     driver_blob_unref(disk->conf);
     disk->conf = copy_conf(w->snapshot.conf);
     disk->has_snapshot = true;
@@ -163,6 +166,15 @@ struct sim_file *sim_disk_file(struct sim_disk *disk, uint64_t name)
         }
     }
     return NULL;
+}
+
+void sim_disk_remove(struct sim_file *file)
+{
+    if (file != NULL) {
+        file->name = 0;
+        driver_blob_unref(file->kv);
+        file->kv = NULL;
+    }
 }
 
 struct sim_file *sim_disk_new_file(struct sim_disk *disk, uint64_t name)

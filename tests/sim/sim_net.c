@@ -129,6 +129,7 @@ struct transfer {
     struct driver_snapshot meta;
     struct driver_blob *conf;
     struct sim_fsm fsm;
+    struct driver_blob *kv;
     bool arrived;
 };
 
@@ -137,6 +138,7 @@ static void transfer_free(void *arg)
     struct transfer *t = arg;
 
     driver_blob_unref(t->conf);
+    driver_blob_unref(t->kv);
     free(t);
 }
 
@@ -160,6 +162,8 @@ static void offer(struct sim_server *s, void *arg)
         return;
     }
     file->fsm = t->fsm;
+    file->kv = t->kv;
+    t->kv = NULL;
     msg.install.meta = t->meta;
     msg.install.file = name;
     driver_receive(s->driver, t->from, &msg);
@@ -180,6 +184,9 @@ static void transfer_ends(struct sim *sim, void *arg)
         mr_assert(copy != NULL);
         *copy = *t;
         driver_blob_ref(copy->conf);
+        if (copy->kv != NULL) {
+            driver_blob_ref(copy->kv);
+        }
         sim_post(to, sim->now, offer, copy, transfer_free);
     }
     if (from_lives) {
@@ -208,5 +215,6 @@ void sim_net_snapshot(struct sim_server *from, uint64_t peer, uint64_t term)
     t->meta = from->force;
     t->conf = driver_blob_ref(from->force_conf);
     t->fsm = file->fsm;
+    t->kv = file->kv == NULL ? NULL : driver_blob_ref(file->kv);
     sim_at(sim, sim->now + 1 + sim_random(sim, TRANSFER_MS), transfer_ends, t);
 }

@@ -270,6 +270,17 @@ static void applied_reported(struct sim_server *s, void *arg)
     driver_applied(s->driver, *(uint64_t *)arg);
 }
 
+static bool feed_store(struct sim_kv *kv, const struct driver_batch *b)
+{
+    enum mr_err err = sim_kv_begin(kv);
+
+    for (size_t i = 0; err == MR_OK && i < b->n_commands; i++) {
+        err = sim_kv_apply(kv, b->commands[i].data);
+    }
+    return err == MR_OK &&
+           sim_kv_commit(kv, b->last_index, b->last_term) == MR_OK;
+}
+
 static void batch_happens(struct sim_server *s, void *arg)
 {
     struct driver_batch *b = s->batch_head; /* In order, whatever the job. */
@@ -284,6 +295,9 @@ static void batch_happens(struct sim_server *s, void *arg)
         sim_oracle_apply(s, b->commands[i].data, b->commands[i].own);
     }
     sim_oracle_commit(s, b->last_index, b->last_term);
+    if (s->disk.kv != NULL && !feed_store(s->disk.kv, b)) {
+        sim_fail(s->sim, "server %zu: the store fails", s->slot);
+    }
     for (size_t i = 0; i < b->n_commands; i++) {
         if (b->commands[i].own != NULL) {
             b->commands[i].own->done(b->commands[i].own, MR_OK);
@@ -350,6 +364,7 @@ static void take_happens(struct sim_server *s, void *arg)
             sim_fail(s->sim, "server %zu: snapshot files pile up", s->slot);
         } else {
             file->fsm = s->disk.fsm;
+            file->kv = s->disk.kv == NULL ? NULL : sim_kv_snapshot(s->disk.kv);
         }
     }
     sim_post(s, s->sim->now + sim_random(s->sim, 300), taken_reported, t, free);
@@ -372,6 +387,17 @@ static void installed_reported(struct sim_server *s, void *arg)
     driver_snapshot_installed(s->driver, *(uint64_t *)arg, MR_OK);
 }
 
+/* The state machine becomes what @file holds. */
+static void restore(struct sim_server *s, const struct sim_file *file)
+{
+    s->disk.fsm = file->fsm;
+    if (s->disk.kv != NULL &&
+        (file->kv == NULL || sim_kv_restore(s->disk.kv, file->kv) != MR_OK ||
+         sim_kv_index(s->disk.kv) != file->fsm.index)) {
+        sim_fail(s->sim, "server %zu: the store is not restored", s->slot);
+    }
+}
+
 static void install_happens(struct sim_server *s, void *arg)
 {
     uint64_t name = *(uint64_t *)arg;
@@ -386,7 +412,7 @@ static void install_happens(struct sim_server *s, void *arg)
         sim_fail(s->sim, "server %zu: installs a file that is gone", s->slot);
         return;
     }
-    s->disk.fsm = file->fsm;
+    restore(s, file);
     sim_post(s, s->sim->now, installed_reported, boxed(name), free);
 }
 
@@ -410,7 +436,7 @@ static void io_snapshot_drop(void *arg, uint64_t name)
         sim_fail(s->sim, "server %zu: drops a file it needs", s->slot);
         return;
     }
-    file->name = 0;
+    sim_disk_remove(file);
 }
 
 /* ------------------------------------------------------------- the rest */
@@ -448,6 +474,15 @@ static void rename_server(struct sim_server *s)
     s->id = (s->sim->next_id++ * 0x9E3779B97F4A7C15ull) | 1;
 }
 
+/* The store of a new machine. */
+static void open_store(struct sim_server *s)
+{
+    if (s->sim->has_kv) {
+        sim_kv_free(s->disk.kv);
+        s->disk.kv = sim_kv_new();
+    }
+}
+
 struct sim_server *sim_server_new(struct sim *sim, size_t slot)
 {
     struct sim_server *s = calloc(1, sizeof *s);
@@ -458,6 +493,7 @@ struct sim_server *sim_server_new(struct sim *sim, size_t slot)
     (void)snprintf(s->address, sizeof s->address, "10.0.0.%zu:8300", slot + 1);
     rename_server(s);
     sim_disk_init(&s->disk);
+    open_store(s);
     mr_list_init(&s->writes);
     sim->servers[slot] = s;
     return s;
@@ -468,6 +504,7 @@ void sim_server_wipe(struct sim_server *s)
     s->sim->n_wipes++;
     sim_disk_deinit(&s->disk);
     sim_disk_init(&s->disk);
+    open_store(s);
     rename_server(s);
     s->wants_join = true;
 }
@@ -494,7 +531,7 @@ static void clean_files(struct sim_server *s)
 
     for (size_t i = 0; i < SIM_FILES; i++) {
         if (disk->files[i].name != disk->file) {
-            disk->files[i].name = 0;
+            sim_disk_remove(&disk->files[i]);
         }
     }
     driver_blob_unref(s->force_conf);
@@ -510,7 +547,7 @@ static void clean_files(struct sim_server *s)
     if (file == NULL) {
         sim_fail(s->sim, "server %zu: its snapshot is gone", s->slot);
     } else if (disk->fsm.index < disk->snapshot.index) {
-        disk->fsm = file->fsm;
+        restore(s, file);
     }
 }
 
@@ -632,8 +669,9 @@ void sim_server_crash(struct sim_server *s, bool power)
         file =
             s->disk.has_snapshot ? sim_disk_file(&s->disk, s->disk.file) : NULL;
         memset(&s->disk.fsm, 0, sizeof s->disk.fsm);
+        open_store(s);
         if (file != NULL) {
-            s->disk.fsm = file->fsm;
+            restore(s, file);
         }
     }
 }

@@ -43,7 +43,7 @@ static void cut_all(struct sim *sim)
 }
 
 static void join_link(struct sim *sim, const struct sim_server *x,
-                    const struct sim_server *y)
+                      const struct sim_server *y)
 {
     sim->cut[x->slot][y->slot] = false;
     sim->cut[y->slot][x->slot] = false;
