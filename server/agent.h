@@ -42,6 +42,7 @@ struct server_upkeep {
     atomic_bool is_deregistered; /* For leaving; the inbox looks at it. */
     atomic_uint n_proposed;      /* On their way. */
     struct mr_liveness liveness;
+    uint64_t last_run_ms;
     char last_refusal[256]; /* Logged once. Guarded by refusal_lock. */
     pthread_mutex_t refusal_lock;
 };

@@ -21,6 +21,7 @@
 #include "health/mr_health.h"
 
 #define SERVERS_MAX 32
+#define PAUSED_MS 2500 /* Between two runs, which are a second apart. */
 #define SERVER_SERVICE "consul"
 
 enum purpose { PURPOSE_REGISTER, PURPOSE_HEALTH, PURPOSE_DEREGISTER };
@@ -207,6 +208,17 @@ static void look_at_servers(struct server_agent *a, struct mr_kv_view *view)
     }
 }
 
+/* Whether we lead and have heard enough to say who is dead. After a pause of
+ * our own, everybody seems silent. */
+static bool may_judge_now(struct server_upkeep *u, bool is_leader)
+{
+    uint64_t now = mr_now_ms(SERVER_CLOCK);
+    bool was_paused = now - u->last_run_ms > PAUSED_MS;
+
+    u->last_run_ms = now;
+    return mr_liveness_may_judge(&u->liveness, is_leader && !was_paused, now);
+}
+
 void server_upkeep_run(struct server_agent *agent)
 {
     struct server_upkeep *u = &agent->upkeep;
@@ -215,8 +227,7 @@ void server_upkeep_run(struct server_agent *agent)
     bool may_judge;
 
     mr_raft_status(agent->raft, &status);
-    may_judge = mr_liveness_may_judge(&u->liveness, status.is_leader,
-                                      mr_now_ms(SERVER_CLOCK));
+    may_judge = may_judge_now(u, status.is_leader);
     if (!status.has_leader || atomic_load(&u->n_proposed) > 0 ||
         mr_kv_view_begin(agent->kv, &view) != MR_OK) {
         return;
