@@ -7,7 +7,7 @@
     "\"Datacenter\":\"dc1\",\"TaggedAddresses\":{\"lan\":\"127.0.0.1\","       \
     "\"lan_ipv4\":\"127.0.0.1\",\"wan\":\"127.0.0.1\","                        \
     "\"wan_ipv4\":\"127.0.0.1\"},\"Meta\":{\"consul-network-segment\":\"\","   \
-    "\"rack\":\"a\"},\"CreateIndex\":1,\"ModifyIndex\":1}"
+    "\"rack\":\"a\"},\"CreateIndex\":2,\"ModifyIndex\":2}"
 
 /* ------------------------------------------------------------- success */
 
@@ -211,17 +211,29 @@ static void the_agent_describes_itself(void **state)
     expect(s, "PUT", "/v1/agent/force-leave/n1", "", 200, "");
 }
 
-/* A reader that waits on a service wakes with its registration. */
-static void blocking_reads_wake(void **state)
+/* Wait until the one blocking query is parked. */
+static void await_parked(struct service *s)
 {
-    struct service *s = *state;
     struct mr_api_stats stats;
-    int fd =
-        service_send(s, "GET", "/v1/health/service/new?index=1&wait=60s", "");
 
     do {
         mr_api_stats(s->api, &stats);
     } while (stats.parked != 1);
+}
+
+/* A reader that waits on a service wakes with its registration. */
+static void blocking_reads_wake(void **state)
+{
+    struct service *s = *state;
+    char target[128];
+    int fd;
+
+    expect_part(s, "/v1/health/service/new", 200, "X-Consul-Index: ");
+    (void)snprintf(
+        target, sizeof target, "/v1/health/service/new?index=%lu&wait=60s",
+        strtoul(strstr(s->answer, "X-Consul-Index: ") + 16, NULL, 10));
+    fd = service_send(s, "GET", target, "");
+    await_parked(s);
     put(s, "/v1/agent/service/register", "{\"Name\":\"other\"}");
     put(s, "/v1/agent/service/register", "{\"Name\":\"new\"}");
     service_receive(s, fd);
@@ -233,7 +245,6 @@ static void blocking_reads_wake(void **state)
 static void hash_reads_wake(void **state)
 {
     struct service *s = *state;
-    struct mr_api_stats stats;
     char target[128];
     int fd;
 
@@ -244,9 +255,7 @@ static void hash_reads_wake(void **state)
                    (int)strcspn(strstr(s->body, "ContentHash") + 14, "\""),
                    strstr(s->body, "ContentHash") + 14);
     fd = service_send(s, "GET", target, "");
-    do {
-        mr_api_stats(s->api, &stats);
-    } while (stats.parked != 1);
+    await_parked(s);
     put(s, "/v1/agent/service/register", "{\"Name\":\"h\",\"Port\":2}");
     service_receive(s, fd);
     assert_non_null(strstr(s->body, "\"Port\":2"));

