@@ -319,6 +319,9 @@ enum mr_err raftlog_open(const struct raftlog_options *options,
     if (err == MR_OK) {
         err = logdb_open(&db, &log->db, detail);
     }
+    if (err == MR_E_NOSPACE && unlink(log->reserve) == 0) {
+        err = logdb_open(&db, &log->db, detail); /* What it is there for. */
+    }
     if (err != MR_OK) {
         goto err_after_new;
     }
