@@ -102,7 +102,15 @@ static void on_left(void *arg, enum mr_err err, const char *detail)
 /* When the catalog could not be told, the others will notice. */
 void server_agent_deregistered(struct server_agent *agent)
 {
-    if (agent->state == SERVER_LEAVING) {
+    struct mr_raft_status status;
+
+    if (agent->state != SERVER_LEAVING) {
+        return;
+    }
+    mr_raft_status(agent->raft, &status);
+    if (status.cluster_id == 0) {
+        on_left(agent, MR_OK, NULL); /* Never was in a cluster. */
+    } else {
         mr_raft_leave(agent->raft, on_left, agent);
     }
 }
