@@ -76,7 +76,8 @@ struct api_http {
     size_t path_len;
     uint64_t body_expected; /* Content-Length; 0 when absent. */
     uint64_t body_max;
-    bool close_after; /* The connection cannot be used again. */
+    uint64_t body_reserved; /* Its share of api->body_bytes. */
+    bool close_after;       /* The connection cannot be used again. */
     bool accepts_gzip;
     bool bad_query;
     const char *location;      /* Of a 301. */
@@ -141,6 +142,7 @@ struct mr_api {
     struct api_cache *cache;
     struct MHD_Response *true_response; /* `true`, as most writes answer. */
     atomic_bool is_quiescing;
+    atomic_uint_fast64_t body_bytes; /* Of bodies being received. */
     atomic_uint_fast64_t requests;
     atomic_uint_fast64_t errors_4xx;
     atomic_uint_fast64_t errors_5xx;

@@ -31,6 +31,9 @@
  * answer. */
 #define DROP_MAX ((uint64_t)8 * 1024 * 1024)
 
+/* All bodies together may take so much memory while they arrive. */
+#define BODY_BYTES_MAX ((uint64_t)64 * 1024 * 1024)
+
 const char *api_http_header(const struct api_http *x, const char *name)
 {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
@@ -153,6 +156,44 @@ static enum MHD_Result begin(struct api_http *x, const char *method,
     return MHD_YES;
 }
 
+/* Answer while the body is still arriving, and drop the rest of it. */
+static void refuse_rest(struct api_http *x)
+{
+    x->made = api_response_make(x, NULL);
+    x->phase = API_PHASE_REFUSE;
+}
+
+/* Room for the body: its share of what all bodies may take, and one allocation
+ * when its length is known. False: refused. */
+static bool reserve_body(struct api_http *x)
+{
+    struct mr_api *api = x->req.api;
+    uint64_t share = x->body_expected > 0 && x->body_expected < x->body_max
+                         ? x->body_expected
+                         : x->body_max;
+
+    x->body_reserved = share;
+    if (atomic_fetch_add(&api->body_bytes, share) + share > BODY_BYTES_MAX) {
+        api_fail(&x->req, MR_E_BUSY);
+        refuse_rest(x);
+        return false;
+    }
+    mr_buf_init(&x->req.body, x->body_max);
+    if (x->body_expected > 0 && x->body_expected <= x->body_max) {
+        (void)mr_buf_grow(&x->req.body, (size_t)x->body_expected);
+        x->req.body.len = 0;
+    }
+    return true;
+}
+
+static void release_body(struct api_http *x)
+{
+    if (x->body_reserved > 0) {
+        atomic_fetch_sub(&x->req.api->body_bytes, x->body_reserved);
+        x->body_reserved = 0;
+    }
+}
+
 static void take_body(struct api_http *x, const char *data, size_t len)
 {
     struct mr_buf *body = &x->req.body;
@@ -160,13 +201,8 @@ static void take_body(struct api_http *x, const char *data, size_t len)
     if (x->phase != API_PHASE_BODY || x->req.route->needs != API_WRITE) {
         return; /* Dropped. */
     }
-    if (body->cap == 0) {
-        mr_buf_init(body, x->body_max);
-        if (x->body_expected > 0 && x->body_expected <= x->body_max) {
-            /* One allocation for a body of known length. */
-            (void)mr_buf_grow(body, (size_t)x->body_expected);
-            body->len = 0;
-        }
+    if (x->body_reserved == 0 && !reserve_body(x)) {
+        return;
     }
     mr_buf_add(body, data, len);
     if (!mr_buf_failed(body)) {
@@ -179,8 +215,7 @@ static void take_body(struct api_http *x, const char *data, size_t len)
     } else {
         api_fail(&x->req, MR_E_NOMEM);
     }
-    x->made = api_response_make(x, NULL);
-    x->phase = API_PHASE_REFUSE;
+    refuse_rest(x);
 }
 
 /* The library's access handler, whose shape it fixes (shape: callback). */
@@ -234,6 +269,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection,
     if (x != NULL) {
         /* A resumed connection that turns out closed comes here at once. */
         api_unblock(x);
+        release_body(x);
         api_response_release(x->made);
         api_cached_release(x->cached);
         api_exchange_free(x);

@@ -669,6 +669,40 @@ static void large_bodies_are_refused(void **state)
     assert_int_equal(mr_kv_revision(f->kv), f->start_rev);
 }
 
+/* Bodies that arrive slowly take only so much memory together; the next one is
+ * told to come back, and may when they have gone. */
+static void bodies_together_are_bounded(void **state)
+{
+    static const char head[] = "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\n"
+                               "Content-Length: 524288\r\n\r\nx";
+    struct fixture *f = *state;
+    struct mr_api_stats stats;
+    int fds[128]; /* Of 512 KiB: 64 MiB. */
+    int status;
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(fds); i++) {
+        fds[i] = dial(f);
+        send_all(fds[i], head, strlen(head));
+    }
+    do { /* Until all of them have arrived. */
+        struct answer a = exchange(f, "PUT", "/v1/kv/b", "", "v");
+
+        status = a.status;
+        assert_true(status == 200 || status == 503);
+        if (status == 503) {
+            assert_string_equal(header(&a, "Retry-After"), "1");
+        }
+        free(a.text);
+    } while (status == 200);
+    for (size_t i = 0; i < MR_ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+    do {
+        mr_api_stats(f->api, &stats);
+    } while (stats.connections > 0);
+    expect(f, "PUT", "/v1/kv/b", "v", 200, "true");
+}
+
 /* Paths that are not clean, and prefixes without slash, are redirected and
  * nothing is executed. */
 static void unclean_paths_are_redirected(void **state)
@@ -830,6 +864,7 @@ int main(void)
         with_service(reads_without_leader_fail),
         with_service(bad_input_is_refused_in_consuls_words),
         with_service(large_bodies_are_refused),
+        with_service(bodies_together_are_bounded),
         with_service(unclean_paths_are_redirected),
         with_service(listening_fails_with_the_address),
         with_service(connections_of_one_client_are_limited),
