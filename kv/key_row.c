@@ -215,22 +215,23 @@ bool kv_key_scan_next(struct kv_key_scan *s, struct kv_key_row *out)
 
 void kv_key_scan_skip(struct kv_key_scan *s, struct mr_slice subtree)
 {
+    struct kv_row_key *to = &s->skip_to;
     size_t len = subtree.len;
 
     if (len > KV_KEY_CUT) {
         return; /* Inside one bucket, which is in memory already. */
     }
-    kv_key_init(&s->from, KV_KEY);
-    kv_key_add(&s->from, subtree);
+    kv_key_init(to, KV_KEY);
+    kv_key_add(to, subtree);
     /* The first key behind the subtree; the table byte is never 0xff. */
-    while (s->from.bytes[len] == 0xff) {
+    while (to->bytes[len] == 0xff) {
         len--;
     }
-    s->from.bytes[len]++;
-    s->from.len = len + 1;
+    to->bytes[len]++;
+    to->len = len + 1;
     s->bucket_at = s->bucket_n;
     s->has_ahead = false;
-    kv_scan_seek(&s->scan, kv_key_slice(&s->from));
+    kv_scan_seek(&s->scan, kv_key_slice(to));
 }
 
 void kv_key_scan_close(struct kv_key_scan *s)

@@ -21,7 +21,7 @@
 
 /* Deletions are remembered for the indexes of prefixes; the oldest half is
  * forgotten when there are more. */
-#define KV_GRAVES_MAX 8192
+#define KV_GRAVES_MAX 2048
 #define KV_GRAVE_CUT 500
 
 struct kv_key_row {
@@ -50,7 +50,8 @@ struct kv_key_scan {
     struct kv_scan scan;
     struct kv_arena *arena;
     struct mr_slice prefix;
-    struct kv_row_key from;    /* What scan looks for. */
+    struct kv_row_key from;    /* The prefix of scan. */
+    struct kv_row_key skip_to; /* Where scan goes next after a skip. */
     struct kv_key_row *bucket; /* Long keys, sorted, bucket_at to bucket_n. */
     size_t bucket_at;
     size_t bucket_n;

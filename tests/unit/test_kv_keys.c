@@ -201,6 +201,32 @@ static void names_are_cut_at_the_separator(void **state)
     mr_kv_view_end(view);
 }
 
+/* A separator of the highest bytes does not lead the walk out of its prefix. */
+static void names_skip_subtrees_of_high_bytes(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_kv_view *view;
+    struct fx_text t = {.text = ""};
+
+    (void)fx_put(f,
+                 "a\xff\xff"
+                 "1",
+                 "1");
+    (void)fx_put(f,
+                 "a\xff\xff"
+                 "2",
+                 "1");
+    (void)fx_put(f, "b1", "1");
+    (void)fx_put(f, "b2", "1");
+    view = fx_view(f);
+    assert_int_equal(mr_kv_key_names(view, mr_slice_str("a"),
+                                     mr_slice_str("\xff\xff"), fx_add_key, &t,
+                                     NULL),
+                     MR_OK);
+    assert_string_equal(t.text, "a\xff\xff ");
+    mr_kv_view_end(view);
+}
+
 /* A walk can be stopped, and the index is still that of everything. */
 static bool stop_at_once(void *arg, const Mr__Key *key)
 {
@@ -347,6 +373,7 @@ int main(void)
         TEST(prefix_index_counts_deletions),
         TEST(forgotten_deletions_keep_indexes_rising),
         TEST(names_are_cut_at_the_separator),
+        TEST(names_skip_subtrees_of_high_bytes),
         TEST(stopped_walk_still_knows_the_index),
         TEST(long_keys_behave_like_others),
         TEST(recursive_delete_takes_the_whole_tree),

@@ -2,6 +2,8 @@
 /* Opening and closing: what is trusted, what is emptied, what is refused. */
 #include <fcntl.h>
 #include <lmdb.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "tests/unit/kv_fixture.h"
@@ -267,6 +269,46 @@ static void full_store_fails_the_batch(void **state)
     mr_buf_deinit(&b);
 }
 
+/* A commit that the disk refuses is reported; what was committed before stays
+ * readable, now and after it is opened again. */
+static void refused_commit_is_reported(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_buf b = MR_BUF_INIT;
+    Mr__KeyPut put = MR__KEY_PUT__INIT;
+    Mr__Command cmd = MR__COMMAND__INIT;
+    uint8_t value[100000] = {0};
+    struct rlimit old;
+    struct rlimit tight;
+    struct mr_kv_result r;
+    enum mr_err err;
+
+    (void)fx_put(f, "first", "1");
+    put.key = fx_bytes("big");
+    put.value = (ProtobufCBinaryData){sizeof value, value};
+    cmd.op_case = MR__COMMAND__OP_KEY_PUT;
+    cmd.key_put = &put;
+    mr_kv_command_encode(&cmd, &b);
+    assert_int_equal(mr_kv_batch_begin(f->kv), MR_OK);
+    assert_int_equal(mr_kv_apply(f->kv, mr_buf_slice(&b), &r), MR_OK);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    tight = old;
+    tight.rlim_cur = 64 * 1024;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    err = mr_kv_batch_commit(f->kv, 2, 1);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    /* LMDB calls a write that was cut short an I/O error. */
+    assert_in_range(err, MR_E_IO, MR_E_NOSPACE);
+    assert_int_equal(count_keys(f), 1);
+    assert_int_equal(mr_kv_applied(f->kv, NULL), 1);
+    mr_kv_close(f->kv);
+    fx_open_as(f, "boot");
+    assert_int_equal(count_keys(f), 1);
+    fx_check_digest(f);
+    mr_buf_deinit(&b);
+}
+
 /* Opening fails cleanly whichever allocation fails. */
 static void open_survives_a_lack_of_memory(void **state)
 {
@@ -344,6 +386,7 @@ int main(void)
         TEST(damaged_counters_are_refused),
         TEST(missing_parent_is_an_io_error),
         TEST(full_store_fails_the_batch),
+        TEST(refused_commit_is_reported),
         TEST(open_survives_a_lack_of_memory),
         TEST(many_views_at_once),
         TEST(too_many_views_are_refused),
