@@ -153,7 +153,7 @@ static void describe(const struct command *c, struct mr_buf *out)
         mr_buf_str(out, "Usage: microreg agent [options]\n\n"
                         "  Starts a server and runs until it is told to end. "
                         "Consul's other flags are\n  known and refused, or "
-                        "ignored with a warning.\n\nOptions\n\n");
+                        "ignored with a warning.\n\n");
         server_config_help(out);
     } else {
         mr_buf_printf(out,

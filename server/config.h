@@ -184,7 +184,7 @@ void server_config_diff(
 void server_config_json(const struct server_config *cfg,
                         const struct server_option *option, struct mr_buf *out);
 
-/* Append the help of every flag of the agent, two lines each. */
+/* Append the help of every flag and of what only files can set. */
 void server_config_help(struct mr_buf *out);
 
 #endif /* MR_SERVER_CONFIG_H */

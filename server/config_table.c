@@ -336,20 +336,40 @@ const struct server_option *server_option_by_key(const char *path)
     return NULL;
 }
 
-void server_config_help(struct mr_buf *out)
+static void help_row(const struct server_option *o, struct mr_buf *out)
+{
+    if (o->flag != NULL) {
+        mr_buf_printf(out, "  -%s%s", o->flag,
+                      o->type == SERVER_OPTION_BOOL ? "" : "=<value>");
+        if (o->key != NULL) {
+            mr_buf_printf(out, "  (in files: %s)", o->key);
+        }
+    } else {
+        mr_buf_printf(out, "  %s", o->key);
+    }
+    mr_buf_printf(out, "\n     %s", o->help);
+    if (o->initial != NULL && o->type != SERVER_OPTION_BOOL) {
+        mr_buf_printf(out, " Default: %s.", o->initial);
+    }
+    mr_buf_str(out, "\n\n");
+}
+
+static void help_rows(bool with_flag, struct mr_buf *out)
 {
     for (size_t i = 0; i < MR_ARRAY_LEN(table); i++) {
-        const struct server_option *o = &table[i];
+        bool is_ours = table[i].use == SERVER_OPTION_LIVE ||
+                       table[i].use == SERVER_OPTION_START;
 
-        if (o->flag == NULL || o->use == SERVER_OPTION_IGNORED ||
-            o->use == SERVER_OPTION_REFUSED) {
-            continue;
+        if (is_ours && (table[i].flag != NULL) == with_flag) {
+            help_row(&table[i], out);
         }
-        mr_buf_printf(out, "  -%s%s\n     %s", o->flag,
-                      o->type == SERVER_OPTION_BOOL ? "" : "=<value>", o->help);
-        if (o->initial != NULL && o->type != SERVER_OPTION_BOOL) {
-            mr_buf_printf(out, " Default: %s.", o->initial);
-        }
-        mr_buf_str(out, "\n\n");
     }
+}
+
+void server_config_help(struct mr_buf *out)
+{
+    mr_buf_str(out, "Options\n\n");
+    help_rows(true, out);
+    mr_buf_str(out, "Settings of configuration files only\n\n");
+    help_rows(false, out);
 }
