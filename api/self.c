@@ -84,6 +84,7 @@ Mr__Register *self_register(const struct mr_api_agent *agent, struct decode *d)
         return NULL;
     }
     mr__register__init(command);
+    command->skip_node_update = true;
     command->node = self_node(agent, d);
     return command->node == NULL ? NULL : command;
 }
@@ -137,6 +138,7 @@ void mr_api_self_command(const struct mr_api_agent *agent, struct mr_buf *out)
     health.name = (char *)"Serf Health Status";
     health.status = (char *)"passing";
     health.output = (char *)"Agent alive and reachable";
+    command->skip_node_update = false;
     command->checks = checks;
     command->n_checks = 1;
     command->services = services;

@@ -13,8 +13,8 @@
  * without memory. */
 Mr__Node *self_node(const struct mr_api_agent *agent, struct decode *d);
 
-/* A command that registers something on this agent's node: the node row and
- * nothing else yet. NULL without memory. */
+/* A command that registers something on this agent's node: the node row, for
+ * the case that there is none, and nothing else yet. NULL without memory. */
 Mr__Register *self_register(const struct mr_api_agent *agent, struct decode *d);
 
 #endif /* API_SELF_H */
