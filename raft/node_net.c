@@ -124,7 +124,6 @@ static void on_message(void *arg, uint64_t peer,
     }
     if (msg->type == DRIVER_MSG_MEMBER_REPLY && msg->member_reply.seq == 0) {
         n->leader_hint = msg->member_reply.leader_id;
-        return;
     }
     driver_receive(n->driver, peer, msg);
 }
@@ -355,7 +354,8 @@ static void on_join_tick(void *arg)
     }
     driver_status(n->driver, &s);
     if (s.is_member) {
-        n->was_member = true;
+        /* The configuration on our disk may be an old one: a leader counts. */
+        n->was_member = n->was_member || s.leader_id != 0;
         return;
     }
     if (n->was_member || mr_now_ms(n->options.clock) - n->asked_ms < ASK_MS) {

@@ -656,6 +656,53 @@ static void leader_leaves_in_order(void **state)
     world_deinit(&w);
 }
 
+/* Who left comes back when it is started again, with the data it had. */
+static void server_that_left_comes_back(void **state)
+{
+    struct world w;
+    struct change c = {0};
+    size_t i;
+
+    (void)state;
+    start_all(&w, 3);
+    must_put(&w, &w.s[0], "x");
+    i = follower_of(&w)->number;
+    mr_raft_leave(w.s[i].raft, change_done, &c);
+    WAIT_FOR(&w, c.is_done);
+    assert_int_equal(c.err, MR_OK);
+    stop(&w, i);
+    WAIT_FOR(&w, is_settled(&w, 2));
+    start(&w, i);
+    WAIT_FOR(&w, is_settled(&w, 3));
+    must_put(&w, &w.s[i], "y");
+    WAIT_FOR(&w, is_same_everywhere(&w));
+    world_deinit(&w);
+}
+
+/* So does a dead one that was removed meanwhile. */
+static void removed_server_comes_back_by_a_restart(void **state)
+{
+    struct world w;
+    struct change c = {0};
+    uint64_t id;
+    size_t i;
+
+    (void)state;
+    start_all(&w, 3);
+    must_put(&w, &w.s[0], "x");
+    i = follower_of(&w)->number;
+    id = status_of(&w.s[i]).id;
+    stop(&w, i);
+    mr_raft_remove_peer(leader_of(&w)->raft, id, change_done, &c);
+    WAIT_FOR(&w, c.is_done);
+    assert_int_equal(c.err, MR_OK);
+    start(&w, i);
+    WAIT_FOR(&w, is_settled(&w, 3));
+    must_put(&w, &w.s[i], "y");
+    WAIT_FOR(&w, is_same_everywhere(&w));
+    world_deinit(&w);
+}
+
 /* Two of three are lost for ever: the third is made a cluster of its own, keeps
  * its data, and an old member is not let in. */
 static void lost_quorum_is_recovered(void **state)
@@ -770,6 +817,8 @@ int main(void)
         cmocka_unit_test(cluster_survives_moving_altogether),
         cmocka_unit_test(server_is_added_and_removed),
         cmocka_unit_test(leader_leaves_in_order),
+        cmocka_unit_test(server_that_left_comes_back),
+        cmocka_unit_test(removed_server_comes_back_by_a_restart),
         cmocka_unit_test(lost_quorum_is_recovered),
         cmocka_unit_test(folder_belongs_to_one_server),
         cmocka_unit_test(address_in_use_is_told),
