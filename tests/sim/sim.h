@@ -230,6 +230,7 @@ struct sim_server {
     struct mr_list writes;           /* Pending, oldest first. */
     uint64_t write_ms;               /* FIFO mark of the disk. */
     uint64_t apply_ms;               /* FIFO mark of the apply thread. */
+    uint64_t said_applied;           /* To a driver that waited for it. */
     struct driver_batch *batch_head; /* Being applied, oldest first. */
     uint64_t timer_ms;
     uint64_t lease_ms;

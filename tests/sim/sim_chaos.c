@@ -366,6 +366,7 @@ static void calm_down(struct sim *sim)
         if (!s->is_up) {
             sim_server_start(s);
         }
+        sim_post(s, sim->now + 1, disk_full, NULL, NULL);
     }
 }
 

@@ -260,6 +260,33 @@ static void large_command_is_refused(void **state)
     fx_close(&f);
 }
 
+/* Whatever allocation fails, a proposal ends once and truthfully, or the server
+ * stops. */
+static void lack_of_memory_does_not_lie(void **state)
+{
+    struct fixture f;
+    struct fx_write w;
+
+    (void)state;
+    for (uint64_t n = 0; n < 30; n++) {
+        fx_bootstrap(&f, 3);
+        fx_lead(&f);
+        fx_propose(&f, &w, "a");
+        mr_mem_fail_after(n);
+        driver_flush(f.d);
+        driver_log_done(f.d, f.ticket, MR_OK);
+        fx_ack(&f, 3, 3);
+        mr_mem_fail_after(UINT64_MAX);
+        fx_round(&f, 1);
+        fx_durable(&f);
+        fx_ack(&f, 3, 3);
+        assert_int_equal(w.n_done, 0);
+        assert_true(f.is_fatal || last_own(&f) == &w.p);
+        fx_close(&f);
+        assert_true(w.n_done == 0 || w.err == MR_E_CLOSED);
+    }
+}
+
 /* A forward of another term is not taken, whoever leads. */
 static void forward_of_another_term_is_refused(void **state)
 {
@@ -301,6 +328,7 @@ int main(void)
         cmocka_unit_test(full_queue_is_busy),
         cmocka_unit_test(full_disk_is_busy),
         cmocka_unit_test(large_command_is_refused),
+        cmocka_unit_test(lack_of_memory_does_not_lie),
         cmocka_unit_test(forward_of_another_term_is_refused),
     };
 
