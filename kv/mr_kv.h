@@ -10,6 +10,10 @@
  * are for any thread; waiters have their own header, kv/mr_kv_watch.h.
  * May use: base, LMDB, protobuf-c. Must not know that raft/ exists.
  *
+ * Limits, in bytes: keys 8192, node names 180, service names 160, service IDs
+ * 150, check IDs 178; a command that exceeds one is refused. How large a value
+ * or a message may be is the caller's rule.
+ *
  * Messages (Mr__Service ...) are those of kv/schema.proto. What a view hands
  * out is borrowed and valid until the view ends, unless stated otherwise.
  */
