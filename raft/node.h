@@ -104,7 +104,9 @@ struct mr_raft {
     uint64_t leader_hint; /* Whom to ask to be added. */
     unsigned n_asked;
     uint64_t asked_ms;
-    uint64_t removed_ms; /* A replaced server was removed. */
+    uint64_t removed_ms; /* A server was removed. */
+    uint64_t leads_ms;   /* Since when we lead; 0: we do not. */
+    uint64_t looked_ms;  /* For silent servers. */
 
     _Atomic uint64_t lease_until_ms;
     _Atomic uint64_t commit_index; /* Set before the others can learn it. */

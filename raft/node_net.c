@@ -11,6 +11,8 @@
 #define ASK_MS 500     /* Between asking to be added to the cluster. */
 #define REMOVE_MS 2000 /* Between removals of servers that were replaced. */
 #define DEFAULT_JOIN_MS 5000
+#define DEAD_MS (72 * 3600 * 1000ull) /* Until a silent server is removed. */
+#define LOOK_MS 60000                 /* Between looks for silent servers. */
 
 /* ------------------------------------------------------------- sending */
 
@@ -85,6 +87,40 @@ static bool can_lose(const struct mr_raft *n, uint64_t gone)
     return there > voters / 2;
 }
 
+static void remove_peer(struct mr_raft *n, uint64_t id)
+{
+    n->removed_ms = n->now_ms;
+    driver_member_change(n->driver, DRIVER_MEMBER_REMOVE, id, "", removed, n);
+}
+
+/* The leader removes a server that it has not heard for DEAD_MS, while a
+ * majority without it is there. One never heard counts from the time when we
+ * began to lead. */
+static void remove_dead(struct mr_raft *n)
+{
+    uint64_t now = mr_now_ms(n->options.clock);
+    struct driver_peer p;
+
+    if (now - n->looked_ms < LOOK_MS) {
+        return;
+    }
+    n->looked_ms = now;
+    for (size_t i = 0; driver_peer_at(n->driver, i, &p); i++) {
+        uint64_t heard = transport_heard_ms(n->transport, p.id);
+
+        heard = heard > n->leads_ms ? heard : n->leads_ms;
+        if (p.id == n->id || now - heard < DEAD_MS || !can_lose(n, p.id)) {
+            continue;
+        }
+        node_begin(n);
+        mr_log_warn("raft",
+                    "removing a server that is silent for long id=%016llx",
+                    (unsigned long long)p.id);
+        remove_peer(n, p.id);
+        return; /* One at a time. */
+    }
+}
+
 /* A server asks to be added. Whoever it replaces is removed before; it asks
  * again. Returns whether the driver should hear of it now. */
 static bool may_add(struct mr_raft *n, const struct driver_message *msg)
@@ -103,12 +139,11 @@ static bool may_add(struct mr_raft *n, const struct driver_message *msg)
     if (n->now_ms - n->removed_ms < REMOVE_MS || !can_lose(n, gone)) {
         return false;
     }
-    n->removed_ms = n->now_ms;
     mr_log_info("raft",
                 "removing a server that a new one replaces "
                 "old=%016llx new=%016llx",
                 (unsigned long long)gone, (unsigned long long)msg->member.id);
-    driver_member_change(n->driver, DRIVER_MEMBER_REMOVE, gone, "", removed, n);
+    remove_peer(n, gone);
     return false;
 }
 
@@ -356,6 +391,13 @@ static void on_join_tick(void *arg)
     if (s.is_member) {
         /* The configuration on our disk may be an old one: a leader counts. */
         n->was_member = n->was_member || s.leader_id != 0;
+        if (!s.is_leader) {
+            n->leads_ms = 0;
+        } else if (n->leads_ms == 0) {
+            n->leads_ms = mr_now_ms(n->options.clock);
+        } else {
+            remove_dead(n);
+        }
         return;
     }
     if (n->was_member || mr_now_ms(n->options.clock) - n->asked_ms < ASK_MS) {
