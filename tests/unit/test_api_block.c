@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api: blocking queries over loopback: what wakes them and what ends them. */
+#include "tests/unit/http_fixture.h"
+
+struct blocked {
+    int fd;
+};
+
+static struct blocked begin_blocking(const struct fixture *f,
+                                     const char *target)
+{
+    struct blocked b = {dial(f)};
+    char request[512];
+    int n = snprintf(request, sizeof request,
+                     "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+
+    send_all(b.fd, request, (size_t)n);
+    return b;
+}
+
+/* A blocking query answers when its key changes, and not when another does. */
+static void blocking_query_wakes_on_its_key(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
+    struct blocked b =
+        begin_blocking(f, text("/v1/kv/b?raw&index=%llu&wait=60s", rev(f, 1)));
+
+    await_parked(f, 1);
+    expect(f, "PUT", "/v1/kv/other", "1", 200, "true");
+    expect(f, "PUT", "/v1/kv/b", "1", 200, "true"); /* Changes nothing. */
+    expect(f, "PUT", "/v1/kv/b", "2", 200, "true");
+    struct answer a = receive(b.fd, true);
+
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "2");
+    assert_string_equal(header(&a, "X-Consul-Index"), text("%llu", rev(f, 3)));
+    free(a.text);
+    close(b.fd);
+    await_parked(f, 0);
+}
+
+/* The end of the wait is an answer with what there is. */
+static void blocking_query_times_out_with_the_same_index(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
+    struct answer a =
+        exchange(f, "GET", text("/v1/kv/b?raw&index=%llu&wait=20ms", rev(f, 1)),
+                 "", NULL);
+
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "1");
+    assert_string_equal(header(&a, "X-Consul-Index"), text("%llu", rev(f, 1)));
+    free(a.text);
+    a = exchange(f, "GET", "/v1/kv/none?index=99999&wait=20ms", "", NULL);
+    assert_int_equal(a.status, 404);
+    free(a.text);
+}
+
+/* A client that goes away does not keep its place. */
+static void blocking_query_ends_with_its_client(void **state)
+{
+    struct fixture *f = *state;
+    struct blocked b = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
+
+    await_parked(f, 1);
+    close(b.fd);
+    await_parked(f, 0);
+}
+
+/* Clients that leave together, by reset or in order, leave nothing behind. */
+static void leaving_crowd_leaves_nothing_behind(void **state)
+{
+    static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    struct fixture *f = *state;
+    struct blocked b[150];
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
+        b[i] = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
+    }
+    await_parked(f, MR_ARRAY_LEN(b));
+    for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
+        if (i % 2 == 0) {
+            (void)setsockopt(b[i].fd, SOL_SOCKET, SO_LINGER, &reset,
+                             sizeof reset);
+        }
+        close(b[i].fd);
+    }
+    await_parked(f, 0);
+    expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
+    expect(f, "PUT", "/v1/kv/b", "2", 200, "true");
+}
+
+/* Many waiters of one key are all answered by one change. */
+static void all_waiters_of_a_key_are_woken(void **state)
+{
+    struct fixture *f = *state;
+    struct blocked b[100];
+
+    expect(f, "PUT", "/v1/kv/b", "1", 200, "true");
+    for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
+        b[i] = begin_blocking(
+            f, text("/v1/kv/b?raw&index=%llu&wait=600s", rev(f, 1)));
+    }
+    await_parked(f, MR_ARRAY_LEN(b));
+    expect(f, "PUT", "/v1/kv/b", "2", 200, "true");
+    for (size_t i = 0; i < MR_ARRAY_LEN(b); i++) {
+        struct answer a = receive(b[i].fd, true);
+
+        assert_string_equal(a.body, "2");
+        free(a.text);
+        close(b[i].fd);
+    }
+}
+
+/* Ending the service answers those who wait, and refuses the next. */
+static void quiescing_ends_waits_with_503(void **state)
+{
+    struct fixture *f = *state;
+    struct blocked b = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
+
+    await_parked(f, 1);
+    mr_api_quiesce(f->api);
+    struct answer a = receive(b.fd, true);
+
+    assert_int_equal(a.status, 503);
+    free(a.text);
+    close(b.fd);
+    a = exchange(f, "GET", "/v1/kv/b", "", NULL);
+    assert_int_equal(a.status, 503);
+    assert_string_equal(header(&a, "Retry-After"), "1");
+    free(a.text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        with_service(blocking_query_wakes_on_its_key),
+        with_service(blocking_query_times_out_with_the_same_index),
+        with_service(blocking_query_ends_with_its_client),
+        with_service(leaving_crowd_leaves_nothing_behind),
+        with_service(all_waiters_of_a_key_are_woken),
+        with_service(quiescing_ends_waits_with_503),
+    };
+
+    return cmocka_run_group_tests_name("api_block", tests, NULL, NULL);
+}
