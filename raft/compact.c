@@ -60,6 +60,10 @@ void snapshots_check(struct driver *d)
          n >= d->opt.snapshot_entries)) {
         begin_take(d);
     }
+    if (!d->snaps.is_taking && !mr_list_empty(&d->snaps.waiters)) {
+        /* There is nothing new, or a snapshot is on its way in. */
+        end_waiters(d, d->snaps.stage == INSTALL_NONE ? MR_OK : MR_E_BUSY);
+    }
 }
 
 void driver_snapshot_now(struct driver *d, mr_raft_change_cb cb, void *arg)
@@ -67,6 +71,7 @@ void driver_snapshot_now(struct driver *d, mr_raft_change_cb cb, void *arg)
     struct driver_request *req = mr_calloc(1, sizeof *req);
 
     if (req == NULL) {
+        cb(arg, MR_E_NOMEM, mr_strerror(MR_E_NOMEM));
         return;
     }
     mr_list_init(&req->link);
@@ -75,7 +80,7 @@ void driver_snapshot_now(struct driver *d, mr_raft_change_cb cb, void *arg)
     mr_list_push(&d->snaps.waiters, &req->link);
     if (may_take(d)) {
         begin_take(d);
-    } /* Else driver_flush() ends it, or the one that is being taken. */
+    } /* Else snapshots_check() ends it, or the one that is being taken. */
 }
 
 /* How many entries to keep: as configured, unless they are large. */

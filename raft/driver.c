@@ -416,6 +416,7 @@ static void check_disk(struct driver *d)
         d->transfer_ms = d->now;
         (void)driver_step(d, &event); /* A refusal leads to silence. */
         driver_settle(d);
+        reads_update_lease(d);
     } else if (d->now - d->transfer_ms >= d->opt.election_ms) {
         d->is_muted = true;
     }
@@ -435,6 +436,7 @@ void driver_tick(struct driver *d, uint64_t now_ms)
     }
     d->scan_ms = d->now + SCAN_MS;
     check_disk(d);
+    driver_streams_check(d);
     proposals_expire(d);
     reads_expire(d);
     reads_update_lease(d);
@@ -482,8 +484,20 @@ void driver_flush(struct driver *d)
 
 /* ------------------------------------------------------------- hints */
 
+/* What was under way to @peer may be lost with its connection. */
+static void forget_stream(struct driver *d, uint64_t peer)
+{
+    for (size_t i = 0; i < d->n_remotes; i++) {
+        if (d->remotes[i]->id == peer) {
+            driver_stream_reset(d->remotes[i]);
+            d->remotes[i]->told_commit = 0;
+        }
+    }
+}
+
 void driver_peer_up(struct driver *d, uint64_t peer)
 {
+    forget_stream(d, peer);
     if (!d->is_dead && peer == driver_leader(d)) {
         proposals_resend(d);
     }
@@ -491,8 +505,7 @@ void driver_peer_up(struct driver *d, uint64_t peer)
 
 void driver_peer_down(struct driver *d, uint64_t peer)
 {
-    (void)d; /* What is lost is noticed and repeated. */
-    (void)peer;
+    forget_stream(d, peer);
 }
 
 void driver_disk_full(struct driver *d, bool is_full)

@@ -11,7 +11,11 @@
  *
  * How its user calls it, on one thread, in each round of the loop:
  *
- *   driver_tick(now) -> any number of events -> driver_flush()
+ *   driver_tick(now) -> any number of events -> driver_tick(now) ->
+ *   driver_flush()
+ *
+ * The second tick matters to a process that was stopped in between: what it
+ * believed at the beginning of the round may be long over.
  *
  * driver_tick() sets the time for what follows and fires what is due. Events
  * only do what cannot wait; driver_flush() packs the waiting proposals, sends

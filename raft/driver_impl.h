@@ -309,6 +309,9 @@ void driver_stream(struct driver *d, uint64_t peer, uint64_t prev, uint64_t n);
 void driver_stream_acked(struct driver *d, struct driver_remote *r,
                          uint64_t index);
 
+/* Give up what does not move, so that the core notices. */
+void driver_streams_check(struct driver *d);
+
 /* @peer refused; forget what is under way. */
 void driver_stream_reset(struct driver_remote *r);
 

@@ -415,6 +415,7 @@ void driver_leave(struct driver *d, mr_raft_change_cb cb, void *arg)
 static enum mr_err hand_over_to(struct driver *d, uint64_t id)
 {
     struct raft_event event = {.type = RAFT_TRANSFER};
+    int rv;
 
     if (driver_is_sole_voter(d)) {
         return MR_E_NOTFOUND;
@@ -423,7 +424,9 @@ static enum mr_err hand_over_to(struct driver *d, uint64_t id)
         return MR_E_BUSY;
     }
     event.transfer.server_id = id;
-    return driver_error(driver_step(d, &event));
+    rv = driver_step(d, &event);
+    reads_update_lease(d); /* The next one may lead at any moment. */
+    return driver_error(rv);
 }
 
 /* The server that has @address now and is not @id; 0: none. */

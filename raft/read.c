@@ -13,7 +13,9 @@
  *   term is still the leader's. Terms only grow and a newer leader needs a
  *   majority in its own term, so none can have committed anything before.
  * - A default read trusts the lease: a majority confirmed a round that began
- *   within the last election timeout. Without it, it waits for a round too.
+ *   within the last election timeout, less two heartbeats: what keeps a server
+ *   from voting is the last heartbeat, which may be older than the round. A
+ *   leader that hands over has none. Without it, it waits for a round too.
  * - A follower asks the leader for the index, one request for all reads that
  *   wait, and repeats it when there is no answer: reading is idempotent.
  *
@@ -187,12 +189,14 @@ void reads_update_lease(struct driver *d)
     struct driver_reads *s = &d->reads;
     uint64_t lease = 0;
 
-    if (knows_commit(d) && d->applied >= d->own_term_index) {
-        if (driver_is_sole_voter(d)) {
-            lease = d->now + d->opt.election_ms;
-        } else if (s->confirmed > s->term_round) {
-            uint64_t since = round_time(s, s->confirmed);
-            lease = since == 0 ? 0 : since + d->opt.election_ms;
+    if (knows_commit(d) && d->applied >= d->own_term_index &&
+        raft_transferee(&d->core) == 0) {
+        uint64_t since = driver_is_sole_voter(d) ? d->now
+                         : s->confirmed > s->term_round
+                             ? round_time(s, s->confirmed)
+                             : 0;
+        if (since != 0) {
+            lease = since + d->opt.election_ms - 2 * d->opt.heartbeat_ms;
         }
     }
     if (lease != s->lease_ms) {

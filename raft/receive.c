@@ -211,7 +211,8 @@ static void receive_append_result(struct driver *d, uint64_t peer,
 /* The core gives no vote while it does not know that it is a voter. But the
  * candidate may be the only one who has the entry that made us one, and then
  * nobody would ever lead: a vote is for the candidate's configuration to count
- * (Raft §4.1). So a stand-by looks like a voter for this one step. */
+ * (Raft §4.1). So a stand-by looks like a voter for this one step. Nor does a
+ * stand-by ever give up a leader that fell silent, as a voter does. */
 static void step_vote(struct driver *d, struct raft_message *m)
 {
     struct raft_server *self = NULL;
@@ -223,6 +224,10 @@ static void step_vote(struct driver *d, struct raft_message *m)
             role = self->role;
             self->role = RAFT_VOTER;
         }
+    }
+    if (role != RAFT_VOTER && d->core.state == RAFT_FOLLOWER &&
+        d->now - d->leader_seen_ms >= d->opt.election_ms) {
+        d->core.follower_state.current_leader.id = 0;
     }
     step_message(d, m);
     if (self != NULL) {

@@ -24,6 +24,7 @@
 #define CHUNK_BYTES (1024u * 1024u)
 #define CHUNK_ENTRIES 512
 #define WINDOW_BYTES (8u * 1024u * 1024u)
+#define STUCK_MS 2000   /* Nothing moved: it is lost, the core starts over. */
 #define PATIENCE_MS 200 /* Before a repeated stretch is sent again. */
 
 void driver_stream_reset(struct driver_remote *r)
@@ -145,10 +146,22 @@ void driver_stream(struct driver *d, uint64_t peer, uint64_t prev, uint64_t n)
     pump(d, r);
 }
 
+void driver_streams_check(struct driver *d)
+{
+    for (size_t i = 0; i < d->n_remotes; i++) {
+        struct driver_remote *r = d->remotes[i];
+        if ((r->n_chunks > 0 || r->next <= r->end) &&
+            d->now - r->sent_ms >= STUCK_MS) {
+            driver_stream_reset(r);
+        }
+    }
+}
+
 void driver_stream_acked(struct driver *d, struct driver_remote *r,
                          uint64_t index)
 {
     while (r->n_chunks > 0 && r->chunks[r->chunk_head].last <= index) {
+        r->sent_ms = d->now; /* It moves. */
         r->window_bytes -= r->chunks[r->chunk_head].bytes;
         r->chunk_head = (r->chunk_head + 1) % STREAM_CHUNKS;
         r->n_chunks--;
@@ -184,7 +197,7 @@ bool driver_stream_loaded(struct driver *d, uint64_t token, enum mr_err err,
             return true;
         }
     }
-    while (n > 0) {
+    while (n > 0 && r->next <= r->end) { /* A reset ends it. */
         size_t some = n < CHUNK_ENTRIES ? n : CHUNK_ENTRIES;
         if (r->n_chunks == STREAM_CHUNKS) {
             break;
