@@ -32,31 +32,42 @@
 
 /* ---- end ---- */
 
-/* The rest of the end, once raft is closed and no reload is being read. */
-void server_agent_end_rest(struct server_agent *agent)
-{
-    if (agent->state != SERVER_CLOSING || agent->raft != NULL ||
-        agent->n_reloads > 0) {
-        return;
-    }
-    agent->state = SERVER_CLOSED;
-    server_host_close(agent);
-    mr_api_stop(agent->api);
-    agent->api = NULL;
-    mr_dns_stop(agent->dns);
-    agent->dns = NULL;
-    server_signals_stop(agent);
-    uv_close((uv_handle_t *)&agent->tick, NULL);
-    uv_close((uv_handle_t *)&agent->drain, NULL);
-    uv_close((uv_handle_t *)&agent->wakeup, NULL);
-}
-
+/* The rest of the end: nothing is in raft's hands any more. The API's threads
+ * end here, while raft still answers them that it is closed. */
 static void on_raft_closed(void *arg)
 {
     struct server_agent *a = arg;
 
+    a->state = SERVER_CLOSED;
+    server_host_close(a);
+    mr_api_stop(a->api);
+    a->api = NULL;
     a->raft = NULL;
-    server_agent_end_rest(a);
+    mr_dns_stop(a->dns);
+    a->dns = NULL;
+    server_signals_stop(a);
+    uv_close((uv_handle_t *)&a->tick, NULL);
+    uv_close((uv_handle_t *)&a->drain, NULL);
+    uv_close((uv_handle_t *)&a->wakeup, NULL);
+}
+
+/* Close raft, once no reload is being read that would answer a client. */
+void server_agent_close_raft(struct server_agent *agent)
+{
+    if (agent->state != SERVER_CLOSING || agent->n_reloads > 0) {
+        return;
+    }
+    if (agent->api != NULL) {
+        mr_api_quiesce(agent->api);
+    }
+    if (agent->raft == NULL) {
+        on_raft_closed(agent);
+        return;
+    }
+    (void)pthread_rwlock_wrlock(&agent->raft_lock); /* Never fails. */
+    agent->is_raft_open = false;
+    (void)pthread_rwlock_unlock(&agent->raft_lock);
+    mr_raft_close(agent->raft, on_raft_closed, agent);
 }
 
 static void close_all(struct server_agent *a)
@@ -64,17 +75,7 @@ static void close_all(struct server_agent *a)
     a->state = SERVER_CLOSING;
     (void)uv_timer_stop(&a->tick); /* Never fails. */
     atomic_store(&a->has_leader, false);
-    if (a->api != NULL) {
-        mr_api_quiesce(a->api);
-    }
-    if (a->raft == NULL) {
-        on_raft_closed(a);
-        return;
-    }
-    (void)pthread_rwlock_wrlock(&a->raft_lock); /* Never fails. */
-    a->is_raft_open = false;
-    (void)pthread_rwlock_unlock(&a->raft_lock);
-    mr_raft_close(a->raft, on_raft_closed, a);
+    server_agent_close_raft(a);
 }
 
 static void on_drained(uv_timer_t *timer)

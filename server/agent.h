@@ -89,8 +89,8 @@ void server_agent_end(struct server_agent *agent, bool leave);
  * taken out. Core thread. */
 void server_agent_deregistered(struct server_agent *agent);
 
-/* Go on with the end when nothing uses the API any more. Core thread. */
-void server_agent_end_rest(struct server_agent *agent);
+/* Go on with the end, when it waits for the last reload only. Core thread. */
+void server_agent_close_raft(struct server_agent *agent);
 
 /* The clock and the random source of the process. */
 #define SERVER_CLOCK mr_clock_system()

@@ -128,15 +128,16 @@ static void on_read(uv_work_t *work, int status)
         r->cb(r->request, r->err, r->err == MR_OK ? NULL : r->detail.text);
     }
     r->agent->n_reloads--;
-    server_agent_end_rest(r->agent);
+    server_agent_close_raft(r->agent);
     mr_free(r);
 }
 
 void server_host_reload(struct server_agent *agent, mr_api_host_cb done,
                         void *request)
 {
-    struct reload *r = mr_calloc(1, sizeof *r);
-    enum mr_err err = r == NULL ? MR_E_NOMEM : MR_OK;
+    bool is_ending = agent->state >= SERVER_CLOSING;
+    struct reload *r = is_ending ? NULL : mr_calloc(1, sizeof *r);
+    enum mr_err err = is_ending ? MR_E_CLOSED : MR_E_NOMEM;
 
     if (r != NULL) {
         r->agent = agent;
