@@ -157,7 +157,7 @@ static void heal(struct sim *sim)
 
 static void disk_full(struct sim_server *s, void *arg)
 {
-    driver_disk_full(s->driver, arg != NULL);
+    driver_disk_full(s->driver, arg != NULL && !s->sim->is_quiet);
 }
 
 static void break_something(struct sim *sim, struct sim_chaos *c)
