@@ -35,7 +35,8 @@ struct apply {
     struct apply_options options;
     struct mr_queue queue;
     pthread_t thread;
-    bool is_dead; /* Apply thread only. */
+    bool is_dead;    /* Apply thread only. */
+    bool is_stopped; /* Core thread only. */
     _Atomic uint64_t index;
     _Atomic uint64_t installed;
 };
@@ -273,13 +274,22 @@ uint64_t apply_take_installed(struct apply *a)
     return atomic_exchange(&a->installed, 0);
 }
 
+void apply_stop(struct apply *a)
+{
+    if (a == NULL || a->is_stopped) {
+        return;
+    }
+    a->is_stopped = true;
+    mr_queue_close(&a->queue);
+    mr_assert(pthread_join(a->thread, NULL) == 0);
+}
+
 void apply_close(struct apply *a)
 {
     if (a == NULL) {
         return;
     }
-    mr_queue_close(&a->queue);
-    mr_assert(pthread_join(a->thread, NULL) == 0);
+    apply_stop(a);
     mr_queue_deinit(&a->queue);
     mr_free(a);
 }

@@ -50,7 +50,11 @@ uint64_t apply_index(const struct apply *a);
  * thread. */
 uint64_t apply_take_installed(struct apply *a);
 
-/* Apply what was submitted, end the thread, release. NULL is a no-op. */
+/* Apply what was submitted and end the thread; nothing is submitted any more.
+ * NULL and a stopped one are no-ops. */
+void apply_stop(struct apply *a);
+
+/* Stop and release. NULL is a no-op. */
 void apply_close(struct apply *a);
 
 /* Restore @fsm from the snapshot @file on the calling thread. Errors as the

@@ -107,8 +107,8 @@ MR_MUST_CHECK enum mr_err mr_raft_open(uv_loop_t *loop,
                                        struct mr_detail *detail);
 
 /* Stop: open proposals and reads end with MR_E_CLOSED, threads are joined, the
- * log is closed. @closed is called once, later, from the loop; *@raft is gone
- * then, and no thread may be in a function of raft any more. */
+ * log is closed. @closed is called once, later, from the loop. Until it returns
+ * other threads may still call, and are refused; then *@raft is gone. */
 void mr_raft_close(struct mr_raft *raft, void (*closed)(void *arg), void *arg);
 
 /* ------------------------------------------------------------- writing */

@@ -128,6 +128,7 @@ static void look_at_change(struct mr_raft *n)
     struct driver_status s;
 
     driver_status(n->driver, &s);
+    n->was_member = n->was_member || (s.is_member && s.leader_id != 0);
     log_leader(n, &s);
     if (s.conf_index != n->conf_index) {
         n->conf_index = s.conf_index;
@@ -145,6 +146,9 @@ static void on_prepare(uv_prepare_t *prepare)
     if (!n->in_round) {
         return;
     }
+    /* Stopped inside the round, we must not go on with the time before. */
+    n->now_ms = mr_now_ms(n->options.clock);
+    driver_tick(n->driver, n->now_ms);
     driver_flush(n->driver);
     transport_flush(n->transport);
     arm_timer(n);
@@ -385,8 +389,7 @@ static void stop_threads(struct mr_raft *n)
 {
     node_stop_transfers(n);
     node_stop_take(n);
-    apply_close(n->apply);
-    n->apply = NULL;
+    apply_stop(n->apply);
     raftlog_close(n->log);
     n->log = NULL;
     node_take_ended(n);
@@ -395,6 +398,7 @@ static void stop_threads(struct mr_raft *n)
 static void release(struct mr_raft *n)
 {
     stop_threads(n);
+    apply_close(n->apply);
     mr_queue_deinit(&n->proposals);
     mr_queue_deinit(&n->reads);
     mr_queue_deinit(&n->ended);
@@ -420,10 +424,11 @@ static void part_closed(void *arg_raft)
     if (--n->n_handles != 0) {
         return;
     }
-    release(n);
+    /* Other threads may still ask, and be refused, until closed() returns. */
     if (closed != NULL) {
         closed(arg);
     }
+    release(n);
 }
 
 static void on_handle_closed(uv_handle_t *handle)

@@ -288,6 +288,7 @@ static void run_change(struct mr_raft *n, struct node_event *event)
                              c->arg);
         break;
     case CHANGE_LEAVE:
+        n->was_member = true; /* Do not ask to be added again. */
         driver_leave(n->driver, c->cb, c->arg);
         break;
     case CHANGE_TRANSFER:

@@ -498,9 +498,10 @@ void node_stop_transfers(struct mr_raft *n)
     MR_LIST_FOREACH(at, &n->transfers)
     {
         struct transfer *t = mr_container_of(at, struct transfer, link);
-        int fd = atomic_load(&t->fd);
+        int fd;
 
-        atomic_store(&t->is_stopped, true);
+        atomic_store(&t->is_stopped, true); /* First: see dial(). */
+        fd = atomic_load(&t->fd);
         if (fd >= 0) {
             (void)shutdown(fd, SHUT_RDWR); /* Ends its blocking calls. */
         }

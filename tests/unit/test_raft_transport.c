@@ -153,8 +153,7 @@ static void open_end(struct world *w, unsigned i)
     (void)snprintf(e->self.self.node_id, sizeof e->self.self.node_id, "%s",
                    FX_UUID);
     (void)snprintf(e->self.self.name, sizeof e->self.self.name, "n%u", i);
-    (void)snprintf(e->self.self.address, sizeof e->self.self.address, "%s",
-                   e->address);
+    memcpy(e->self.self.address, e->address, sizeof e->address);
     (void)snprintf(e->self.datacenter, sizeof e->self.datacenter, "dc1");
     transport_set_cluster(e->t, 7);
 }
