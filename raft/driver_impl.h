@@ -91,6 +91,7 @@ struct driver_proposals {
     /* Leader: the batch that collects commands, and the full ones. */
     struct batch_builder batch;
     struct mr_list ready;
+    size_t n_ready;
     /* Follower: what went to the leader in session_term. */
     uint64_t session_term;
     uint64_t session_last;  /* Sequence number sent last. */

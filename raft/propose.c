@@ -25,6 +25,7 @@
 #include "base/mem.h"
 
 #define UNCOMMITTED_MAX 256 /* Entries; beyond it the batches grow. */
+#define READY_MAX 64        /* Full batches; beyond it nothing is taken. */
 #define SENT_MAX 8192       /* Commands of this server on their way ... */
 #define SENT_BYTES_MAX (8u * 1024u * 1024u) /* ... and their bytes. */
 #define RESEND_MS 250
@@ -137,6 +138,7 @@ static enum mr_err close_batch(struct driver *d)
     mr_list_init(&ready->link);
     ready->blob = batch_take(b, &ready->len);
     mr_list_push(&d->props.ready, &ready->link);
+    d->props.n_ready++;
     return MR_OK;
 }
 
@@ -155,6 +157,18 @@ static enum mr_err pack(struct driver *d, struct batch_id id,
     return batch_add(b, id, cmd);
 }
 
+/* Take the oldest ready batch; NULL: none. */
+static struct driver_ready *pop_ready(struct driver *d)
+{
+    struct mr_list *at = mr_list_pop(&d->props.ready);
+
+    if (at == NULL) {
+        return NULL;
+    }
+    d->props.n_ready--;
+    return mr_container_of(at, struct driver_ready, link);
+}
+
 static void ready_free(struct driver_ready *ready)
 {
     driver_blob_unref(ready->blob);
@@ -163,11 +177,11 @@ static void ready_free(struct driver_ready *ready)
 
 static void drop_ready(struct driver *d)
 {
-    struct mr_list *at;
+    struct driver_ready *ready;
 
     batch_deinit(&d->props.batch);
-    while ((at = mr_list_pop(&d->props.ready)) != NULL) {
-        ready_free(mr_container_of(at, struct driver_ready, link));
+    while ((ready = pop_ready(d)) != NULL) {
+        ready_free(ready);
     }
 }
 
@@ -181,11 +195,9 @@ static bool may_submit(const struct driver *d)
 /* Submit the ready batches. False: the core takes no more now. */
 static bool submit_ready(struct driver *d)
 {
-    struct mr_list *at;
+    struct driver_ready *ready;
 
-    while (may_submit(d) && (at = mr_list_pop(&d->props.ready)) != NULL) {
-        struct driver_ready *ready =
-            mr_container_of(at, struct driver_ready, link);
+    while (may_submit(d) && (ready = pop_ready(d)) != NULL) {
         struct driver_entry entry = {
             d->core.current_term, DRIVER_ENTRY_COMMANDS,
             mr_slice(ready->blob->data, ready->len), ready->blob};
@@ -268,6 +280,9 @@ void proposals_on_forward(struct driver *d, uint64_t peer,
     if (d->is_disk_full) {
         reply(d, peer, msg->term, f->incarnation, r->taken_seq, MR_E_BUSY);
         return;
+    }
+    if (d->props.n_ready >= READY_MAX) {
+        return; /* Repeated when the log moves again. */
     }
     if (f->incarnation < r->incarnation) {
         return; /* Late: of a process that is gone. */
