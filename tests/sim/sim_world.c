@@ -13,11 +13,19 @@ struct event {
     void *arg;
 };
 
+static uint64_t mix(uint64_t z) /* SplitMix64's */
+{
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return z ^ (z >> 31);
+}
+
 void sim_init(struct sim *sim, uint64_t seed)
 {
     memset(sim, 0, sizeof *sim);
     sim->seed = seed;
-    sim->rng = (seed + 1) * 0x9E3779B97F4A7C15ull;
+    /* Mixed, or each seed would be the next one's sequence, one draw later. */
+    sim->rng = mix(mix(seed + 0x632BE59BD9B4E019ull) + 1);
     sim->now = 1000;
     sim->next_id = 1;
     mr_heap_init(&sim->events);
@@ -47,11 +55,8 @@ void sim_deinit(struct sim *sim)
 
 uint64_t sim_random(struct sim *sim, uint64_t n)
 {
-    uint64_t z = (sim->rng += 0x9E3779B97F4A7C15ull); /* SplitMix64 */
+    uint64_t z = mix(sim->rng += 0x9E3779B97F4A7C15ull);
 
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    z ^= z >> 31;
     return n == 0 ? 0 : z % n;
 }
 
