@@ -41,7 +41,7 @@
  * Entering: when any connected server is in a cluster, and we promised another
  * or none, we store its ID and ask to be added, until we are.
  */
-#include "raft/join.h"
+#include "raft/join_impl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -49,56 +49,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define DEFAULT_PORT 8300
 #define TICK_MS 100
-#define FIRST_MS 100    /* Between tries of an address at first, */
-#define SLOWEST_MS 5000 /* and while we are in no cluster. */
 #define FORGET_MS 60000 /* Strangers that are gone. */
 #define PROPOSE_MS 1000 /* Between asking the same again. */
-#define TRIES_MAX 64    /* Addresses being tried on demand. */
-
-/* An address to try, by name. */
-struct target {
-    struct mr_list link;
-    struct join *j;
-    char *text;
-    bool is_self;    /* It turned out to be us. */
-    bool is_busy;    /* Being resolved. */
-    bool has_failed; /* Since the start, and never answered. */
-    bool has_answered;
-    uint64_t next_ms;
-    uint64_t wait_ms;
-    mr_raft_change_cb cb; /* On demand: tried once. */
-    void *cb_arg;
-    uint64_t deadline_ms;
-    uv_getaddrinfo_t req;
-    uint16_t port;
-};
-
-struct join {
-    struct join_options options;
-    uv_timer_t timer;
-    unsigned n_handles; /* Timer and running resolutions. */
-    bool is_closing;
-    bool has_failed_said;
-    uint64_t cluster_id;
-    struct join_server servers[FRAME_SERVERS_MAX];
-    uint64_t seen_ms[FRAME_SERVERS_MAX];
-    size_t n_servers;
-    struct mr_list targets;
-    size_t n_targets;
-    /* The promise given last, and the one being proposed. */
-    bool has_promise;
-    bool is_stored;     /* It is on the disk. */
-    uint64_t answer_to; /* Who waits for the promise to be stored; 0: none. */
-    struct frame_promise promise;
-    bool is_proposing;
-    bool has_said[FRAME_SERVERS_MAX]; /* By place in promise.servers. */
-    uint64_t asked_ms;
-    uint64_t asked_no_ms; /* A refusal was logged. */
-    void (*closed)(void *arg);
-    void *closed_arg;
-};
 
 static void decide(struct join *j);
 
@@ -559,155 +512,7 @@ void join_promise(struct join *j, uint64_t peer, const struct frame *f)
     }
 }
 
-/* ------------------------------------------------------------- addresses */
-
-static void free_target(struct join *j, struct target *t)
-{
-    mr_list_remove(&t->link);
-    j->n_targets--;
-    mr_free(t->text);
-    mr_free(t);
-}
-
-static struct target *add_target(struct join *j, const char *text)
-{
-    struct target *t = mr_calloc(1, sizeof *t);
-
-    if (t == NULL || (t->text = mr_strdup(text)) == NULL) {
-        mr_free(t);
-        return NULL;
-    }
-    t->j = j;
-    t->wait_ms = FIRST_MS;
-    mr_list_init(&t->link);
-    mr_list_push(&j->targets, &t->link);
-    j->n_targets++;
-    return t;
-}
-
-/* The first round is over when every address has answered or failed. */
-static void check_first_round(struct join *j)
-{
-    struct mr_list *at;
-    size_t n_failed = 0;
-    size_t n = 0;
-
-    if (!j->options.must_succeed || j->has_failed_said) {
-        return;
-    }
-    MR_LIST_FOREACH(at, &j->targets)
-    {
-        const struct target *t = mr_container_of(at, struct target, link);
-
-        if (t->has_answered && !t->is_self) {
-            j->options.must_succeed = false;
-            return;
-        }
-        if (t->cb == NULL && !t->is_self) {
-            n++;
-            n_failed += t->has_failed;
-        }
-    }
-    if (n != 0 && n_failed == n) {
-        j->has_failed_said = true;
-        j->options.failed(j->options.arg);
-    }
-}
-
-static void end_try(struct join *j, struct target *t, enum mr_err err,
-                    const char *detail)
-{
-    t->has_failed = err != MR_OK && !t->has_answered;
-    t->has_answered = t->has_answered || err == MR_OK;
-    if (t->cb != NULL) {
-        mr_raft_change_cb cb = t->cb;
-        void *arg = t->cb_arg;
-
-        free_target(j, t);
-        cb(arg, err, detail);
-        return;
-    }
-    check_first_round(j);
-}
-
-void join_probed(struct join *j, const char *address, enum mr_err err,
-                 enum frame_refusal refusal)
-{
-    struct mr_list *at = j->targets.next;
-
-    while (at != &j->targets) {
-        struct target *t = mr_container_of(at, struct target, link);
-
-        at = at->next;
-        if (strcmp(t->text, address) != 0) {
-            continue;
-        }
-        t->is_self = t->is_self || refusal == FRAME_IS_SELF;
-        end_try(j, t, refusal == FRAME_IS_SELF ? MR_OK : err,
-                err == MR_OK ? "" : "no server of this cluster answers there");
-    }
-}
-
-static void resolution_over(struct join *j);
-
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
-{
-    struct target *t = mr_container_of(req, struct target, req);
-    struct join *j = t->j;
-    char host[64];
-    char address[FRAME_ADDRESS_MAX];
-
-    t->is_busy = false;
-    if (j->is_closing) {
-        uv_freeaddrinfo(res);
-        resolution_over(j);
-        return;
-    }
-    j->n_handles--;
-    if (status != 0) {
-        end_try(j, t, MR_E_ADDRESS, uv_strerror(status));
-        return;
-    }
-    /* All of a name's addresses: several servers may stand behind it. */
-    for (struct addrinfo *a = res; a != NULL; a = a->ai_next) {
-        if (uv_ip_name(a->ai_addr, host, sizeof host) == 0) {
-            (void)snprintf(address, sizeof address,
-                           a->ai_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
-                           (unsigned)t->port);
-            transport_probe(j->options.transport, address, t->text);
-        }
-    }
-    uv_freeaddrinfo(res);
-}
-
-static void try_target(struct join *j, struct target *t)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct mr_hostport hp;
-    struct mr_detail detail;
-    char address[FRAME_ADDRESS_MAX];
-    enum mr_err err = mr_hostport_parse(t->text, DEFAULT_PORT, &hp, &detail);
-
-    if (err != MR_OK) {
-        end_try(j, t, err, detail.text);
-        return;
-    }
-    t->port = hp.port;
-    if (mr_ip_family(hp.host) != 0) {
-        (void)snprintf(address, sizeof address,
-                       mr_ip_family(hp.host) == 6 ? "[%s]:%u" : "%s:%u",
-                       hp.host, (unsigned)hp.port);
-        transport_probe(j->options.transport, address, t->text);
-        return;
-    }
-    if (uv_getaddrinfo(j->options.loop, &t->req, on_resolved, hp.host, NULL,
-                       &hints) != 0) {
-        end_try(j, t, MR_E_ADDRESS, "it cannot be resolved now");
-        return;
-    }
-    t->is_busy = true;
-    j->n_handles++;
-}
+/* ------------------------------------------------------------- life */
 
 /* Whether there is anybody left to look for. */
 static bool is_complete(const struct join *j)
@@ -728,55 +533,12 @@ static bool is_complete(const struct join *j)
             j->options.is_member(j->options.arg, j->options.self.id));
 }
 
-static void try_targets(struct join *j, uint64_t now)
-{
-    uint64_t slowest = j->options.interval_ms < SLOWEST_MS
-                           ? j->options.interval_ms
-                           : SLOWEST_MS;
-    struct mr_list *at = j->targets.next;
-
-    while (at != &j->targets) {
-        struct target *t = mr_container_of(at, struct target, link);
-
-        at = at->next;
-        if (t->cb != NULL && now >= t->deadline_ms && !t->is_busy) {
-            end_try(j, t, MR_E_TIMEOUT, "no answer");
-            continue;
-        }
-        if (t->cb != NULL || t->is_self || t->is_busy || now < t->next_ms) {
-            continue;
-        }
-        t->wait_ms = t->wait_ms * 2 < slowest ? t->wait_ms * 2 : slowest;
-        t->next_ms = now + t->wait_ms;
-        try_target(j, t);
-    }
-}
-
-void join_try(struct join *j, const char *address, mr_raft_change_cb cb,
-              void *arg)
-{
-    struct target *t = j->n_targets < TRIES_MAX ? add_target(j, address) : NULL;
-
-    if (t == NULL) {
-        cb(arg, MR_E_BUSY, "too many addresses are being tried");
-        return;
-    }
-    t->cb = cb;
-    t->cb_arg = arg;
-    t->deadline_ms = now_of(j) + SLOWEST_MS;
-    try_target(j, t);
-}
-
-/* ------------------------------------------------------------- life */
-
 static void on_timer(uv_timer_t *timer)
 {
     struct join *j = timer->data;
     uint64_t now = now_of(j);
 
-    if (!is_complete(j)) {
-        try_targets(j, now);
-    }
+    join_targets_try(j, now, !is_complete(j));
     forget_strangers(j, now);
     if (j->is_proposing && j->is_stored && now - j->asked_ms >= PROPOSE_MS) {
         ask(j);
@@ -798,7 +560,8 @@ enum mr_err join_open(const struct join_options *o, uint64_t cluster_id,
         return MR_E_NOMEM;
     }
     j->options = *o;
-    j->options.interval_ms = o->interval_ms != 0 ? o->interval_ms : SLOWEST_MS;
+    j->options.interval_ms =
+        o->interval_ms != 0 ? o->interval_ms : JOIN_SLOWEST_MS;
     j->cluster_id = cluster_id;
     mr_list_init(&j->targets);
     if (stored != NULL) {
@@ -810,7 +573,7 @@ enum mr_err join_open(const struct join_options *o, uint64_t cluster_id,
     j->timer.data = j;
     j->n_handles = 1;
     for (size_t i = 0; i < o->n_addresses; i++) {
-        if (add_target(j, o->addresses[i]) == NULL) {
+        if (!join_targets_add(j, o->addresses[i])) {
             join_close(j, NULL, NULL);
             return MR_E_NOMEM;
         }
@@ -830,18 +593,15 @@ enum mr_err join_open(const struct join_options *o, uint64_t cluster_id,
     return MR_OK;
 }
 
-static void resolution_over(struct join *j)
+void join_handle_gone(struct join *j)
 {
     void (*closed)(void *arg) = j->closed;
     void *arg = j->closed_arg;
-    struct mr_list *at;
 
     if (--j->n_handles != 0) {
         return;
     }
-    while ((at = j->targets.next) != &j->targets) {
-        free_target(j, mr_container_of(at, struct target, link));
-    }
+    join_targets_free(j);
     mr_free(j);
     if (closed != NULL) {
         closed(arg);
@@ -850,27 +610,14 @@ static void resolution_over(struct join *j)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    resolution_over(handle->data);
+    join_handle_gone(handle->data);
 }
 
 void join_close(struct join *j, void (*closed)(void *arg), void *arg)
 {
-    struct mr_list *at = j->targets.next;
-
     j->is_closing = true;
     j->closed = closed;
     j->closed_arg = arg;
-    while (at != &j->targets) {
-        struct target *t = mr_container_of(at, struct target, link);
-
-        at = at->next;
-        if (t->is_busy) {
-            (void)uv_cancel((uv_req_t *)&t->req); /* Or it ends by itself. */
-        }
-        if (t->cb != NULL) {
-            t->cb(t->cb_arg, MR_E_CLOSED, "shutting down");
-            t->cb = NULL;
-        }
-    }
+    join_targets_stop(j);
     uv_close((uv_handle_t *)&j->timer, on_timer_closed);
 }

@@ -87,6 +87,7 @@ struct transport {
     uv_timer_t timer;
     unsigned n_handles; /* Listener, timer and connections. */
     bool is_closing;
+    bool is_accept_due; /* The listener waits for uv_accept(). */
     uint64_t cluster_id;
     struct peer peers[PEERS_MAX];
     struct mr_list conns;
@@ -692,8 +693,10 @@ static void on_connection(uv_stream_t *listener, int status)
     struct conn *c = status == 0 ? conn_new(t) : NULL;
 
     if (c == NULL) {
-        return; /* Tried again with the next one. */
+        t->is_accept_due = status == 0; /* No memory: tried again soon. */
+        return;
     }
+    t->is_accept_due = false;
     if (uv_accept(listener, (uv_stream_t *)&c->tcp) != 0 ||
         t->n_conns > CONNS_MAX + 16 || !conn_start(c)) {
         conn_close(c);
@@ -771,6 +774,9 @@ static void on_timer(uv_timer_t *timer)
     uint64_t now = now_of(t);
     struct mr_list *at = t->conns.next;
 
+    if (t->is_accept_due) {
+        on_connection((uv_stream_t *)&t->listener, 0);
+    }
     while (at != &t->conns) {
         struct conn *c = mr_container_of(at, struct conn, link);
 
