@@ -116,7 +116,8 @@ static uint64_t ready_index(const struct driver *d)
 static bool may_hand_over(const struct driver *d)
 {
     return !d->is_dead && d->snaps.stage == INSTALL_NONE &&
-           d->n_batches < BATCHES_MAX && d->load_token == 0;
+           d->n_batches < BATCHES_MAX && d->load_token == 0 &&
+           d->done_ticket >= d->first_ticket;
 }
 
 /* Hand over entries, of which the @i-th is found by @get. */

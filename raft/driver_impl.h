@@ -195,7 +195,8 @@ struct driver {
     struct mr_list writes;
     uint64_t last_ticket;
     uint64_t done_ticket;
-    uint64_t vote_ticket; /* Messages wait for it. */
+    uint64_t vote_ticket;  /* Messages wait for it. */
+    uint64_t first_ticket; /* Of the bootstrap; applying waits for it. */
     struct mr_list held;
 
     /* The entries behind the step's event, for RAFT_UPDATE_ENTRIES. */

@@ -156,6 +156,7 @@ static enum mr_err begin_log(struct driver *d, struct driver_blob *conf)
     write.entries = &entry;
     write.n_entries = 1;
     driver_log(d, &write);
+    d->first_ticket = d->last_ticket; /* The core takes it for stored. */
     return driver_restart_core(d, &entry);
 }
 

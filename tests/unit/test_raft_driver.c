@@ -110,6 +110,24 @@ static void sole_voter_leads_in_a_new_term(void **state)
     fx_close(&f);
 }
 
+/* The first entry is not applied before it is on disk, though the core takes
+ * it for stored: the state would be ahead of an empty log. */
+static void first_entry_is_applied_when_it_is_durable(void **state)
+{
+    static const struct driver_server set[] = {{1, "10.0.0.1:8300"}};
+    struct driver_disk disk = {.first_index = 1};
+    struct fixture f = {0};
+
+    (void)state;
+    fx_open(&f, &disk);
+    assert_int_equal(driver_bootstrap(f.d, set, 1), MR_OK);
+    driver_flush(f.d);
+    assert_int_equal(f.n_batches, 0);
+    fx_durable(&f);
+    assert_true(f.n_batches > 0);
+    fx_close(&f);
+}
+
 /* Followers learn of a commit at once, not with the next heartbeat. */
 static void commit_is_told_in_its_round(void **state)
 {
@@ -323,6 +341,7 @@ int main(void)
         cmocka_unit_test(write_overtaken_by_a_truncation_does_not_count),
         cmocka_unit_test(old_entry_is_not_committed_by_counting),
         cmocka_unit_test(sole_voter_leads_in_a_new_term),
+        cmocka_unit_test(first_entry_is_applied_when_it_is_durable),
         cmocka_unit_test(commit_is_told_in_its_round),
         cmocka_unit_test(consistent_read_asks_the_quorum),
         cmocka_unit_test(lease_ends_before_the_election_timeout),
