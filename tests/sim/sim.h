@@ -222,6 +222,7 @@ struct sim_server {
     bool is_up;
     bool is_gone; /* Removed from the cluster: stays down. */
     bool wants_join;
+    bool is_founder;     /* Begins the cluster while its disk is empty. */
     bool mute_elections; /* Its vote requests are lost. */
     uint64_t paused_until;
     uint64_t slow_until; /* The disk hangs until then. */

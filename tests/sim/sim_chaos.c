@@ -402,13 +402,12 @@ void sim_chaos_start(struct sim *sim)
         sim->n_first = 1;
     }
     for (size_t i = 0; i < sim->n_first; i++) {
-        (void)sim_server_new(sim, i);
+        sim_server_new(sim, i)->is_founder = true;
     }
     for (size_t i = 0; i < sim->n_first; i++) {
         sim_server_start(sim->servers[i]);
-        sim_server_bootstrap(sim->servers[i], sim->n_first);
     }
-    sim_at(sim, sim->now + 1000, tick, c);
+    sim_at(sim, sim->now + sim_random(sim, 1000), tick, c);
 }
 
 void sim_chaos_free(struct sim *sim)

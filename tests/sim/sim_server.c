@@ -524,6 +524,7 @@ void sim_server_wipe(struct sim_server *s)
     open_store(s);
     rename_server(s);
     s->wants_join = true;
+    s->is_founder = false;
 }
 
 void sim_server_free(struct sim_server *s)
@@ -640,6 +641,10 @@ void sim_server_start(struct sim_server *s)
     s->driver = driver;
     sim_post(s, s->sim->now, nothing, NULL, NULL);
     sim_post(s, s->sim->now + 100, join_again, NULL, NULL);
+    if (s->is_founder && s->disk.n == 0 && !s->disk.has_snapshot &&
+        s->disk.term == 0) {
+        sim_server_bootstrap(s, s->sim->n_first);
+    }
 }
 
 /* Some of what was being written may be on disk without having been
