@@ -208,6 +208,13 @@ void driver_send_core(struct driver *d, const struct raft_message *m)
     case RAFT_REQUEST_VOTE_RESULT:
         msg.type = DRIVER_MSG_VOTE_RESULT;
         msg.term = m->request_vote_result.term;
+        if (m->request_vote_result.pre_vote &&
+            !m->request_vote_result.vote_granted &&
+            msg.term < d->core.current_term) {
+            /* The core echoes the candidate's term, and a candidate with the
+             * best log, but an old term, would ask in vain for ever. */
+            msg.term = d->core.current_term;
+        }
         msg.vote_result.version = m->request_vote_result.version;
         msg.vote_result.granted = m->request_vote_result.vote_granted;
         msg.vote_result.pre_vote = m->request_vote_result.pre_vote;
