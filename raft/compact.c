@@ -49,6 +49,12 @@ static bool may_take(const struct driver *d)
            d->snaps.stage == INSTALL_NONE && d->applied > d->log.snapshot_index;
 }
 
+static bool is_log_large(const struct driver *d)
+{
+    return d->snaps.log_bytes >= d->opt.snapshot_bytes &&
+           d->snaps.log_bytes >= d->snaps.state_bytes;
+}
+
 void snapshots_check(struct driver *d)
 {
     uint64_t n = d->applied > d->log.snapshot_index
@@ -56,8 +62,7 @@ void snapshots_check(struct driver *d)
                      : 0;
 
     if (may_take(d) && d->now >= d->snaps.retry_ms &&
-        (d->snaps.log_bytes >= d->opt.snapshot_bytes ||
-         n >= d->opt.snapshot_entries)) {
+        (is_log_large(d) || n >= d->opt.snapshot_entries)) {
         begin_take(d);
     }
     if (!d->snaps.is_taking && !mr_list_empty(&d->snaps.waiters)) {
@@ -131,8 +136,8 @@ static enum mr_err adopt(struct driver *d, uint64_t index, uint64_t term,
 
 static void log_install(struct driver *d);
 
-void driver_snapshot_taken(struct driver *d, enum mr_err err, uint64_t index,
-                           uint64_t term, uint64_t file)
+void driver_snapshot_taken(struct driver *d, enum mr_err err,
+                           const struct driver_taken *taken)
 {
     if (d->is_dead) {
         return;
@@ -142,11 +147,12 @@ void driver_snapshot_taken(struct driver *d, enum mr_err err, uint64_t index,
         d->snaps.retry_ms = d->now + RETRY_MS;
     } else if (d->snaps.stage != INSTALL_NONE) {
         err = MR_E_CANCELED; /* A newer one is on its way in. */
-        d->opt.io.snapshot_drop(d->opt.io.arg, file);
+        d->opt.io.snapshot_drop(d->opt.io.arg, taken->file);
     } else {
-        err = adopt(d, index, term, file);
+        d->snaps.state_bytes = taken->bytes;
+        err = adopt(d, taken->index, taken->term, taken->file);
         if (err != MR_OK) {
-            d->opt.io.snapshot_drop(d->opt.io.arg, file);
+            d->opt.io.snapshot_drop(d->opt.io.arg, taken->file);
         }
     }
     end_waiters(d, err);

@@ -328,7 +328,10 @@ struct driver_options {
     unsigned heartbeat_ms; /* 0: 50. */
     uint64_t max_wait_ms;  /* For a leader; proposals and reads. 0: 5000. */
     size_t max_queue;      /* Proposals and, apart, reads waiting. 0: 65536. */
-    uint64_t snapshot_bytes;   /* Log bytes that start a snapshot; 0: 64 MB. */
+    /* Log bytes that start a snapshot, 0: 16 MB. When the last snapshot was
+     * larger its size counts: a large state is not written again for a little
+     * log. */
+    uint64_t snapshot_bytes;
     uint64_t snapshot_entries; /* Likewise in entries; 0: 100000. */
     uint64_t trailing_entries; /* Kept below a snapshot; 0: 10000. */
     size_t cache_bytes;        /* Of entries in memory; 0: 4 MB. */
@@ -411,10 +414,18 @@ void driver_applied(struct driver *d, uint64_t index);
  * late, with the next round. Asked after driver_flush(). */
 bool driver_wants_applied(const struct driver *d);
 
-/* The answer to snapshot_take: the state at @index of @term lies in the file
- * @file. On failure the log grows and another one is tried later. */
-void driver_snapshot_taken(struct driver *d, enum mr_err err, uint64_t index,
-                           uint64_t term, uint64_t file);
+/* A snapshot that was taken: the state at @index of @term. */
+struct driver_taken {
+    uint64_t index;
+    uint64_t term;
+    uint64_t file;  /* raft-io's name for it. */
+    uint64_t bytes; /* Its size. */
+};
+
+/* The answer to snapshot_take. On failure @taken is not looked at; the log
+ * grows and another one is tried later. */
+void driver_snapshot_taken(struct driver *d, enum mr_err err,
+                           const struct driver_taken *taken);
 
 /* The answer to snapshot_send: arrived, or given up. */
 void driver_snapshot_sent(struct driver *d, uint64_t peer, enum mr_err err);

@@ -142,6 +142,7 @@ enum driver_install_stage {
 struct driver_snapshots {
     uint64_t log_bytes;     /* Since the snapshot in force. */
     uint64_t bytes_at_take; /* What the one being taken will save. */
+    uint64_t state_bytes;   /* Size of the last one taken here. */
     bool is_taking;
     uint64_t retry_ms; /* Not before, after a failure. */
     enum driver_install_stage stage;

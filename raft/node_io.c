@@ -290,6 +290,7 @@ struct node_take {
     struct snapshot_writer *writer;
     bool has_head;
     struct snapshot_head head;
+    uint64_t bytes; /* Written so far. */
     enum mr_err err;
 };
 
@@ -308,6 +309,7 @@ static enum mr_err write_cb(void *ctx, struct mr_slice bytes)
         }
         t->has_head = true;
     }
+    t->bytes += bytes.len;
     return snapshot_write(t->writer, bytes);
 }
 
@@ -354,8 +356,10 @@ static void taken(struct mr_raft *n, struct node_event *event)
                     mr_strerror(t->err));
     }
     if (n->driver != NULL) {
-        driver_snapshot_taken(n->driver, t->err, t->head.index, t->head.term,
-                              t->file);
+        driver_snapshot_taken(n->driver, t->err,
+                              &(struct driver_taken){t->head.index,
+                                                     t->head.term, t->file,
+                                                     t->bytes});
     }
     mr_free(t);
 }
@@ -365,7 +369,7 @@ static void take_refused(struct mr_raft *n, struct node_event *event)
 {
     mr_free(mr_container_of(event, struct node_take, event));
     if (n->driver != NULL) {
-        driver_snapshot_taken(n->driver, MR_E_NOMEM, 0, 0, 0);
+        driver_snapshot_taken(n->driver, MR_E_NOMEM, NULL);
     }
 }
 

@@ -352,16 +352,14 @@ static void io_apply(void *arg, struct driver_batch *batch)
 
 struct taken {
     enum mr_err err;
-    uint64_t index;
-    uint64_t term;
-    uint64_t file;
+    struct driver_taken at;
 };
 
 static void taken_reported(struct sim_server *s, void *arg)
 {
     struct taken *t = arg;
 
-    driver_snapshot_taken(s->driver, t->err, t->index, t->term, t->file);
+    driver_snapshot_taken(s->driver, t->err, &t->at);
 }
 
 static void take_happens(struct sim_server *s, void *arg)
@@ -371,12 +369,13 @@ static void take_happens(struct sim_server *s, void *arg)
 
     (void)arg;
     mr_assert(t != NULL);
-    t->index = s->disk.fsm.index;
-    t->term = s->disk.fsm.term;
-    t->file = ++s->sim->next_file;
+    t->at.index = s->disk.fsm.index;
+    t->at.term = s->disk.fsm.term;
+    t->at.file = ++s->sim->next_file;
+    t->at.bytes = sim_random(s->sim, 3000);
     t->err = sim_chance(s->sim, 30) ? MR_E_NOSPACE : MR_OK;
     if (t->err == MR_OK) {
-        file = sim_disk_new_file(&s->disk, t->file);
+        file = sim_disk_new_file(&s->disk, t->at.file);
         if (file == NULL) {
             sim_fail(s->sim, "server %zu: snapshot files pile up", s->slot);
         } else {

@@ -538,7 +538,7 @@ static void lagging_server_gets_a_snapshot(void **state)
                  "some command of forty bytes, more or less");
     }
     WAIT_FOR(&w, leader_of(&w) != NULL &&
-                     status_of(leader_of(&w)).snapshot_index > 200);
+                     status_of(leader_of(&w)).snapshot_index > 20);
     start(&w, away);
     WAIT_FOR(&w, is_same_everywhere(&w));
     assert_true(machine_of(&w.s[away]).restored > 0);
