@@ -130,9 +130,11 @@ UNIT_SUPPORT := $(patsubst %.c,$(OUT)/%.o,$(filter-out $(UNIT_SRC),$(wildcard te
 SIM_SRC := $(wildcard tests/sim/test_*.c)
 SIM_SUPPORT := $(patsubst %.c,$(OUT)/%.o,$(filter-out $(SIM_SRC),$(wildcard tests/sim/*.c)))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 
 UNIT_BIN := $(UNIT_SRC:%.c=$(OUT)/%)
 SIM_BIN := $(SIM_SRC:%.c=$(OUT)/%)
+BENCH_BIN := $(BENCH_SRC:%.c=$(OUT)/%)
 REPLAY_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/fuzz_%)
 BINARY := $(if $(wildcard server/main.c),$(OUT)/microreg)
@@ -203,6 +205,13 @@ $(OUT)/$(1): $(OUT)/$(1).o $(UNIT_SUPPORT) $(call archives,$(call module_of,$(1)
 endef
 $(foreach t,$(UNIT_SRC:%.c=%),$(eval $(call unit_rule,$(t))))
 
+define bench_rule
+$(OUT)/$(1): $(OUT)/$(1).o $(UNIT_SUPPORT) $(call archives,$(call module_of,$(1)))
+	$$(call say,LINK,$$@)
+	$$(Q)$$(call LINK,$$^ $$(LIBS))
+endef
+$(foreach t,$(BENCH_SRC:%.c=%),$(eval $(call bench_rule,$(t))))
+
 $(SIM_BIN): $(OUT)/tests/sim/%: $(OUT)/tests/sim/%.o $(SIM_SUPPORT) $(call archives,sim)
 	$(call say,LINK,$@)
 	$(Q)$(call LINK,$^ $(TEST_LIBS) $(LIBS))
@@ -228,7 +237,7 @@ UNIT_SEEDS ?= 20
 RUN := $(PYTHON) scripts/run-tests --out $(OUT)/results
 
 .PHONY: tests-build unit sim integration test test-all
-tests-build: $(UNIT_BIN) $(SIM_BIN) $(REPLAY_BIN)
+tests-build: $(UNIT_BIN) $(SIM_BIN) $(REPLAY_BIN) $(BENCH_BIN)
 
 ## unit          unit tests, corpora and a short simulation (T=kv_store: only those)
 UNIT_RUN := $(call narrow,$(UNIT_BIN) $(REPLAY_BIN) $(SIM_BIN))
@@ -351,5 +360,5 @@ help:
 	@sed -n 's/^## /make /p' Makefile
 	@echo 'Outputs go to $(BUILD)/<variant>/; BUILD=dir puts them elsewhere.'
 
-DEPS := $(wildcard $(foreach d,$(MODULES) tests/unit tests/sim tests/fuzz,$(OUT)/$(d)/*.d) $(OUT)/gen/*/*.d)
+DEPS := $(wildcard $(foreach d,$(MODULES) tests/unit tests/sim tests/fuzz tests/bench,$(OUT)/$(d)/*.d) $(OUT)/gen/*/*.d)
 -include $(DEPS)
