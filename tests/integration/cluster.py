@@ -121,6 +121,7 @@ def request(address, method, path, body=None, timeout=10.0, headers=None):
     try:
         if isinstance(body, (dict, list)):
             body = json.dumps(body)
+        connection.connect()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             # A server that refuses a body need not read it to its end.
             connection.request(method, path, body, headers or {})
