@@ -18,6 +18,8 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "health/mr_lease.h"
+#include "health/mr_why.h"
 #include "kv/mr_kv.h"
 #include "raft/mr_raft.h"
 
@@ -36,6 +38,24 @@ struct mr_write {
 typedef void (*mr_api_host_cb)(void *request, enum mr_err err,
                                const char *text);
 
+/* A request that an agent without -server passes on to a server, and what came
+ * back. Kept by the API until done is called; any thread, once. */
+struct mr_api_forward {
+    const char *method;
+    const char *target;         /* Path and query, as the client sent them. */
+    const char *const *headers; /* Name, value, name, value ... */
+    size_t n_headers;           /* Pairs. */
+    struct mr_slice body;
+    uint64_t timeout_ms; /* How long the answer may take. */
+    void (*done)(struct mr_api_forward *forward, enum mr_err err);
+    /* Set before done, when err is MR_OK. */
+    int status;
+    struct mr_buf answer;         /* Owned by the API, initialised by it. */
+    struct mr_buf answer_headers; /* "Name: value\n" lines. Likewise. */
+    struct mr_detail detail;      /* Why not, when err is not MR_OK. */
+    void *op;                     /* The host's. */
+};
+
 /* What the process around the API does for it. Any thread; none may block. */
 struct mr_api_host {
     void *arg;
@@ -51,6 +71,23 @@ struct mr_api_host {
     /* Append all metrics in Prometheus' text format, or Consul's JSON. */
     void (*metrics_prometheus)(void *arg, struct mr_buf *out);
     void (*metrics_json)(void *arg, struct mr_buf *out);
+    /* Get a command into the state: mr_raft_propose() on a server, the agent's
+     * own store on an agent without -server. Errors as mr_raft_propose(). */
+    enum mr_err (*propose)(void *arg, struct mr_raft_proposal *proposal);
+    /* Renew leases; renewal->done is called on the core thread. On an agent
+     * without -server both its own and the cluster's. MR_E_BUSY, MR_E_CLOSED:
+     * done will not be called. */
+    enum mr_err (*renew)(void *arg, struct mr_lease_renewal *renewal);
+    /* The age of a lease as this server knows it; any thread. */
+    bool (*lease_age)(void *arg, uint64_t lease_id,
+                      struct mr_lease_age *out_age);
+    /* Agents without -server only, else NULL: pass a request on. */
+    enum mr_err (*forward)(void *arg, struct mr_api_forward *forward);
+    /* Servers only: answer the DNS question @query as over UDP or TCP, at the
+     * end of @out; false: no answer at all. */
+    bool (*dns)(void *arg, struct mr_slice query, bool is_udp,
+                struct mr_buf *out);
+    struct mr_why *why; /* NULL: nothing is written down. */
 };
 
 /* Who this agent is. */
@@ -84,10 +121,11 @@ struct mr_api_options {
     uint64_t max_query_time_ms;     /* 0: 10 min. */
     bool pretty_always;             /* -dev: every answer indented. */
     bool enable_ui;
+    bool enable_scripts; /* Script checks may be registered. */
     struct mr_api_agent agent;
     struct mr_api_host host;
-    struct mr_kv *kv; /* Borrowed; outlive the service. */
-    struct mr_raft *raft;
+    struct mr_kv *kv;     /* Borrowed; outlive the service. */
+    struct mr_raft *raft; /* NULL: an agent without -server. */
     const struct mr_clock *clock;
     const struct mr_random *random;
 };
@@ -107,6 +145,13 @@ void mr_api_quiesce(struct mr_api *api);
 /* Stop the workers and release everything. No request may be in raft's hands
  * any more. NULL is a no-op. */
 void mr_api_stop(struct mr_api *api);
+
+/* Serve HTTP on @fd, a connection that an agent made to the servers' port
+ * (mr_raft_options.on_http); @fd is the API's from now on, whatever is
+ * returned. Such requests must name our cluster in X-Microreg-Cluster, are
+ * exempt from the limit per client address, and alone may use the routes below
+ * /v1/internal/. Core thread. MR_E_BUSY, MR_E_CLOSED, MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err mr_api_adopt(struct mr_api *api, int fd);
 
 /* The port in use, for tests that asked for 0. */
 uint16_t mr_api_port(const struct mr_api *api);

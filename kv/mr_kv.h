@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kv: the replicated state (keys, nodes, services, checks), in LMDB.
+ * kv: the replicated state (keys, catalog, leases, sessions), in LMDB.
  *
  * The state is a pure function of the commands applied so far. Nothing here
  * reads a clock, a random source or the network, so two servers that applied
@@ -35,8 +35,65 @@
 struct mr_kv;      /* The store. One per server. */
 struct mr_kv_view; /* A consistent read of the store at one revision. */
 
+/* A lease that a batch made or ended, as mr_kv_hooks tells it. */
+struct mr_kv_lease_change {
+    uint64_t id;
+    uint64_t ttl_ms;
+    bool is_new; /* false: it is gone. */
+};
+
+/* Something that happened to a registration, for `microreg why`. Texts are
+ * borrowed for the call, never NULL. */
+struct mr_kv_event {
+    enum mr_kv_event_kind {
+        MR_KV_EVENT_REGISTERED,   /* New. */
+        MR_KV_EVENT_CHANGED,      /* Registered again, with other content. */
+        MR_KV_EVENT_DEREGISTERED, /* By a command of a client. */
+        MR_KV_EVENT_STATUS,       /* A check's status changed. */
+        MR_KV_EVENT_ENDED         /* By the end of a lease. */
+    } kind;
+    enum mr_kv_subject {
+        MR_KV_SUBJECT_NODE,
+        MR_KV_SUBJECT_SERVICE,
+        MR_KV_SUBJECT_CHECK,
+        MR_KV_SUBJECT_SESSION
+    } subject;
+    const char *node;
+    const char *id;      /* Service, check or session ID; "" for a node. */
+    const char *service; /* A service's name, or that of a check's service. */
+    const char *status;  /* Of a check now, else "". */
+    const char *by;      /* Command.by: who asked for it. */
+    uint64_t time_ms;    /* Command.time_ms. */
+    uint64_t revision;
+    /* MR_KV_EVENT_ENDED, and what followed from it: */
+    Mr__LeaseKind lease_kind;
+    uint64_t lease_id;
+    uint64_t ttl_ms;
+    uint64_t silent_ms;
+    const uint32_t *gaps_ms; /* Newest first. */
+    size_t n_gaps;
+    const char *leader;
+    uint64_t term;
+};
+
+/* Told by the apply thread; they must only hand over. NULL: not told. */
+struct mr_kv_hooks {
+    void *arg;
+    /* Leases came or went with the batch that was just committed. */
+    void (*leases)(void *arg, const struct mr_kv_lease_change *changes,
+                   size_t n);
+    /* All leases are others now: the state was replaced by a snapshot. */
+    void (*leases_reset)(void *arg);
+    /* One event of a command just applied; its batch is not visible yet. */
+    void (*event)(void *arg, const struct mr_kv_event *event);
+};
+
 struct mr_kv_options {
     const char *dir; /* Created if missing; belongs to this store alone. */
+    struct mr_kv_hooks hooks;
+    /* Commit with sync: the store alone keeps what it holds (an agent's own
+     * registrations), no log stands behind it. boot_id is not looked at. */
+    bool is_durable;
     /* Identifies the running kernel. When the store was not closed cleanly
      * under this very boot, what it holds cannot be trusted (it is written
      * without sync) and it starts empty. "" trusts only a clean close. */
@@ -292,6 +349,51 @@ MR_MUST_CHECK enum mr_err mr_kv_state_checks(struct mr_kv_view *view,
                                              mr_kv_check_cb cb, void *arg,
                                              uint64_t *out_index);
 
+typedef bool (*mr_kv_lease_cb)(void *arg, const Mr__Lease *lease);
+
+/* Every lease, by ID. The message is valid for the call only. No index: leases
+ * are not shown to clients. */
+MR_MUST_CHECK enum mr_err mr_kv_lease_list(struct mr_kv_view *view,
+                                           mr_kv_lease_cb cb, void *arg);
+
+/* What has to be known to renew something. */
+struct mr_kv_lease_ref {
+    uint64_t lease_id;    /* 0: it has no lease. */
+    uint64_t digest;      /* Of a registration, else 0. */
+    uint64_t incarnation; /* Likewise. */
+    bool exists;          /* Whether the subject is there at all. */
+};
+
+/* The lease of the TTL check @id of @node (SUBJECT_CHECK), of the registration
+ * @id on @node (SUBJECT_SERVICE), of the agent's node @node (SUBJECT_NODE; @id
+ * is not looked at), or of the session @id (SUBJECT_SESSION). A lease that ends
+ * something else (CRITICAL, NODE_REAP) cannot be renewed and counts as none.
+ * Cheap: does not decode large rows. */
+MR_MUST_CHECK enum mr_err mr_kv_lease_find(struct mr_kv_view *view,
+                                           enum mr_kv_subject subject,
+                                           const char *node, const char *id,
+                                           struct mr_kv_lease_ref *out_ref);
+
+typedef bool (*mr_kv_session_cb)(void *arg, const Mr__Session *session);
+
+/* The session @id, or NULL. */
+MR_MUST_CHECK enum mr_err mr_kv_session_get(struct mr_kv_view *view,
+                                            const char *id,
+                                            const Mr__Session **out_session,
+                                            uint64_t *out_index);
+
+/* Every session, in Consul's order; @node NULL: of all nodes. */
+MR_MUST_CHECK enum mr_err mr_kv_session_list(struct mr_kv_view *view,
+                                             const char *node,
+                                             mr_kv_session_cb cb, void *arg,
+                                             uint64_t *out_index);
+
+typedef bool (*mr_kv_left_cb)(void *arg, const Mr__Left *left);
+
+/* Every member that left in order and is not back, by name. */
+MR_MUST_CHECK enum mr_err mr_kv_left_list(struct mr_kv_view *view,
+                                          mr_kv_left_cb cb, void *arg);
+
 /* What stands behind an IP address (text form of inet_ntop): the nodes and the
  * services that have it as their address. For DNS PTR. Either callback may be
  * NULL. */
@@ -311,6 +413,8 @@ struct mr_kv_stats {
     uint64_t services; /* Distinct names. */
     uint64_t instances;
     uint64_t checks;
+    uint64_t leases;
+    uint64_t sessions;
     uint64_t bytes_used; /* Pages in use times page size. */
     uint64_t batches;    /* Transactions committed since open. */
     uint64_t commands;   /* Commands applied since open. */

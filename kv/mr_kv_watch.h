@@ -36,7 +36,8 @@ enum mr_kv_topic_kind {
     MR_KV_TOPIC_SERVICES, /* The list of service names. No name. */
     MR_KV_TOPIC_SERVICE,  /* name: a service; its instances, their checks and
                              nodes. */
-    MR_KV_TOPIC_CHECKS    /* Every check. No name. */
+    MR_KV_TOPIC_CHECKS,   /* Every check. No name. */
+    MR_KV_TOPIC_SESSIONS  /* Every session. No name. */
 };
 
 struct mr_kv_topic {

@@ -86,6 +86,13 @@ struct mr_raft_options {
     void (*on_fatal)(void *arg, enum mr_err err, const char *why);
     /* Something in the status or the peers changed. Core thread. */
     void (*on_change)(void *arg);
+    /* The server @from sent @msg with mr_raft_send(); borrowed for the call.
+     * Core thread; NULL: such messages are dropped. */
+    void (*on_message)(void *arg, uint64_t from, struct mr_slice msg);
+    /* A connection to the servers' port speaks HTTP: an agent that is no
+     * server. @fd, of which nothing was read, is the callee's from now on. Core
+     * thread; NULL: such connections are closed. */
+    void (*on_http)(void *arg, int fd);
     void *arg;
 };
 
@@ -129,7 +136,12 @@ typedef void (*mr_raft_done_cb)(struct mr_raft_proposal *proposal,
 struct mr_raft_proposal {
     struct mr_slice cmd;  /* Set by the caller; at most MR_RAFT_COMMAND_MAX. */
     mr_raft_done_cb done; /* Set by the caller. */
-    struct mr_list link;  /* The rest is raft's. */
+    /* Set by the caller: the command is right only as the work of the leader of
+     * this term, so it is neither forwarded nor ever proposed again in another
+     * term: it ends with MR_E_NOLEADER, or with MR_E_UNKNOWN when it may still
+     * be committed. 0: any term. */
+    uint64_t only_term;
+    struct mr_list link; /* The rest is raft's. */
     uint64_t seq;
     uint64_t deadline_ms;
     uint64_t term;
@@ -186,6 +198,7 @@ bool mr_raft_may_read_local(const struct mr_raft *raft);
 struct mr_raft_status {
     bool has_leader;
     bool is_leader;
+    bool is_ready; /* Leads, and has applied an entry of its own term. */
     bool is_voter;
     bool ever_had_leader; /* Since the start of the process. */
     uint64_t id;          /* Ours, derived from node_id. */
@@ -210,6 +223,15 @@ struct mr_raft_status {
 /* A copy of the current status. Any thread. */
 void mr_raft_status(const struct mr_raft *raft,
                     struct mr_raft_status *out_status);
+
+#define MR_RAFT_MESSAGE_MAX (256 * 1024)
+
+/* Send @msg (copied) to the server @to. It arrives once, whole and in order, or
+ * not at all: a broken connection loses it without a word. Core thread.
+ * MR_E_TOOBIG, MR_E_NOTFOUND: no such server. MR_E_BUSY: too much waits for
+ * it already. MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err mr_raft_send(struct mr_raft *raft, uint64_t to,
+                                       struct mr_slice msg);
 
 struct mr_raft_peer {
     uint64_t id;
