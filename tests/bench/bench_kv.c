@@ -270,7 +270,8 @@ static long rss_kb(void)
 int main(int argc, char **argv)
 {
     unsigned instances = argc > 2 ? (unsigned)atoi(argv[2]) : 50000;
-    struct mr_kv_options o = {argc > 1 ? argv[1] : "bench-kv", "", 0};
+    struct mr_kv_options o = {.dir = argc > 1 ? argv[1] : "bench-kv",
+                              .boot_id = ""};
     struct mr_detail detail = {""};
     struct mr_kv_stats stats;
     double fresh;

@@ -20,7 +20,8 @@ struct fuzz_store {
 
 UNUSED void fuzz_open(struct fuzz_store *s)
 {
-    struct mr_kv_options o = {s->dir, "", 256 << 20};
+    struct mr_kv_options o = {
+        .dir = s->dir, .boot_id = "", .map_size = 256 << 20};
     const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 
     (void)snprintf(s->dir, sizeof s->dir, "%s/mrfuzzXXXXXX", base);

@@ -20,7 +20,8 @@ struct sim_kv {
 struct sim_kv *sim_kv_new(void)
 {
     struct sim_kv *k = calloc(1, sizeof *k);
-    struct mr_kv_options options = {NULL, "boot", (uint64_t)1 << 28};
+    struct mr_kv_options options = {.boot_id = "boot",
+                                    .map_size = (uint64_t)1 << 28};
     struct mr_detail detail = {""};
 
     mr_assert(k != NULL);

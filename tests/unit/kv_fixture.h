@@ -29,7 +29,9 @@ struct fixture {
 
 FIXTURE void fx_open_as(struct fixture *f, const char *boot_id)
 {
-    struct mr_kv_options o = {f->dir, boot_id, (uint64_t)1 << 30};
+    struct mr_kv_options o = {.dir = f->dir,
+                              .boot_id = boot_id,
+                              .map_size = (uint64_t)1 << 30};
     struct mr_detail detail = {""};
 
     if (mr_kv_open(&o, &f->kv, &detail) != MR_OK) {

@@ -30,7 +30,7 @@ static void write_file(struct fixture *f, const char *name, const char *text)
 
 static enum mr_err try_open(struct fixture *f, struct mr_detail *detail)
 {
-    struct mr_kv_options o = {f->dir, "boot", 0};
+    struct mr_kv_options o = {.dir = f->dir, .boot_id = "boot"};
 
     return mr_kv_open(&o, &f->kv, detail);
 }
@@ -223,7 +223,7 @@ static void damaged_counters_are_refused(void **state)
 /* A folder that cannot be made is an error of the system. */
 static void missing_parent_is_an_io_error(void **state)
 {
-    struct mr_kv_options o = {"/nonexistent/a/b", "boot", 0};
+    struct mr_kv_options o = {.dir = "/nonexistent/a/b", .boot_id = "boot"};
     struct mr_detail detail = {""};
     struct mr_kv *kv = NULL;
 
@@ -237,7 +237,8 @@ static void missing_parent_is_an_io_error(void **state)
 static void full_store_fails_the_batch(void **state)
 {
     struct fixture *f = *state;
-    struct mr_kv_options o = {f->dir, "boot", 256 * 1024};
+    struct mr_kv_options o = {
+        .dir = f->dir, .boot_id = "boot", .map_size = 256 * 1024};
     enum mr_err err = MR_OK;
     struct mr_kv_result r;
     struct mr_buf b = MR_BUF_INIT;
