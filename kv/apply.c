@@ -44,6 +44,18 @@ static bool register_has_unknown(const Mr__Register *reg)
     return false;
 }
 
+static bool lease_end_has_unknown(const Mr__LeaseEnd *end)
+{
+    size_t i;
+
+    for (i = 0; i < end->n_leases; i++) {
+        if (has_unknown(&end->leases[i]->base)) {
+            return true;
+        }
+    }
+    return has_unknown(&end->base);
+}
+
 /* Whether a newer version wrote something here that this one would lose. */
 static bool command_has_unknown(const Mr__Command *cmd)
 {
@@ -61,6 +73,14 @@ static bool command_has_unknown(const Mr__Command *cmd)
         return has_unknown(&cmd->deregister->base);
     case MR__COMMAND__OP_CHECK_UPDATE:
         return has_unknown(&cmd->check_update->base);
+    case MR__COMMAND__OP_LEASE_END:
+        return lease_end_has_unknown(cmd->lease_end);
+    case MR__COMMAND__OP_SESSION_CREATE:
+        return has_unknown(&cmd->session_create->base) ||
+               (cmd->session_create->session != NULL &&
+                has_unknown(&cmd->session_create->session->base));
+    case MR__COMMAND__OP_SESSION_DESTROY:
+        return has_unknown(&cmd->session_destroy->base);
     case MR__COMMAND__OP__NOT_SET:
     case _MR__COMMAND__OP__CASE_IS_INT_SIZE:
         break;
@@ -155,6 +175,21 @@ enum kv_found kv_batch_compare(struct kv_batch *b, struct mr_slice key,
     return mr_slice_eq(rest, body) ? KV_SAME : KV_OTHER;
 }
 
+void kv_batch_rewrite(struct kv_batch *b, struct mr_slice key,
+                      struct mr_slice old, struct mr_slice body,
+                      struct kv_revs revs)
+{
+    (void)kv_batch_revision(b); /* The row is in the digest. */
+    mr_buf_reset(&b->row);
+    kv_put_revs(&b->row, revs);
+    mr_buf_add(&b->row, body.data, body.len);
+    if (mr_buf_failed(&b->row)) {
+        kv_tx_fail(&b->tx, MR_E_NOMEM);
+        return;
+    }
+    kv_tx_swap(&b->tx, key, &old, mr_buf_slice(&b->row));
+}
+
 void kv_batch_touch(struct kv_batch *b, enum mr_kv_topic_kind kind,
                     struct mr_slice name)
 {
@@ -177,6 +212,9 @@ enum mr_err mr_kv_batch_begin(struct mr_kv *kv)
     b->meta = kv->meta; /* Only this thread writes it. */
     b->tx.digest = kv->local.digest;
     b->commands = 0;
+    b->hooks = &kv->hooks;
+    b->ending = NULL;
+    mr_buf_reset(&b->leases);
     kv_touched_reset(&b->touched);
     return MR_OK;
 }
@@ -207,6 +245,13 @@ static void dispatch(struct kv_batch *b, const Mr__Command *cmd)
     case MR__COMMAND__OP_CHECK_UPDATE:
         kv_catalog_check_update(b, cmd->check_update);
         break;
+    case MR__COMMAND__OP_LEASE_END:
+        kv_lease_end(b, cmd->lease_end);
+        break;
+    case MR__COMMAND__OP_SESSION_CREATE:
+    case MR__COMMAND__OP_SESSION_DESTROY:
+        kv_batch_refuse(b, "Sessions are not supported");
+        break;
     case MR__COMMAND__OP__NOT_SET:
     case _MR__COMMAND__OP__CASE_IS_INT_SIZE:
         break; /* decode() refuses it. */
@@ -226,9 +271,11 @@ enum mr_err mr_kv_apply(struct mr_kv *kv, struct mr_slice cmd,
     err = decode(&b->arena, cmd, &decoded);
     if (err == MR_OK) {
         b->result = &result;
+        b->cmd = decoded;
         b->bumped = NULL;
         dispatch(b, decoded);
         b->result = NULL;
+        b->cmd = NULL;
         err = b->tx.err;
     }
     if (err == MR_OK && (b->arena.failed || mr_buf_failed(&b->body))) {
@@ -242,6 +289,16 @@ enum mr_err mr_kv_apply(struct mr_kv *kv, struct mr_slice cmd,
     result.revision = b->meta.revision;
     *out_result = result;
     return MR_OK;
+}
+
+static void tell_leases(struct mr_kv *kv)
+{
+    const struct mr_kv_lease_change *changes = (void *)kv->batch.leases.data;
+    size_t n = kv->batch.leases.len / sizeof *changes;
+
+    if (n > 0) {
+        kv->hooks.leases(kv->hooks.arg, changes, n);
+    }
 }
 
 enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
@@ -270,5 +327,6 @@ enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
     if (is_changed) {
         kv_hub_publish(&kv->hub, b->meta.revision);
     }
+    tell_leases(kv);
     return MR_OK;
 }

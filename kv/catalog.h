@@ -83,10 +83,17 @@ void kv_service_bump(struct kv_batch *b, struct mr_slice name, int delta);
 void kv_service_ensure(struct kv_batch *b, const char *node,
                        const Mr__Service *service);
 
-/* Remove an instance with its checks; nothing when there is none. With
- * @agent_only only if an agent registered it. */
-void kv_service_remove(struct kv_batch *b, const char *node, const char *id,
-                       bool agent_only);
+/* What a removal may take: anything, or what came from one side only. */
+enum kv_scope { KV_SCOPE_ALL, KV_SCOPE_AGENT, KV_SCOPE_REGISTRY };
+
+/* Whether something of @origin is in @scope. */
+bool kv_in_scope(enum kv_scope scope, Mr__Origin origin);
+
+/* Remove an instance with its checks; nothing when there is none, or none in
+ * @scope. True when it was one of the native registry: then the node may have
+ * to go, see kv_node_prune(). */
+bool kv_service_remove(struct kv_batch *b, const char *node, const char *id,
+                       enum kv_scope scope);
 
 /* The check @check_id of @node, decoded without its service's name and tags;
  * NULL when there is none or the transaction failed. */
@@ -97,9 +104,45 @@ Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
 void kv_check_ensure(struct kv_batch *b, const char *node,
                      const Mr__Check *check);
 
-/* Remove a check; nothing when there is none. */
+/* Remove a check; nothing when there is none, or none in @scope. */
 void kv_check_remove(struct kv_batch *b, const char *node, const char *check_id,
-                     bool agent_only);
+                     enum kv_scope scope);
+
+/* The lease of @node began or ended: see to it that its checks have the leases
+ * that follow from that. */
+void kv_node_checks_settle(struct kv_batch *b, const char *node);
+
+/* The names, each with a NUL behind it, in the second part of the rows of @node
+ * in @table. */
+size_t kv_node_parts(struct kv_batch *b, enum kv_table table, const char *node,
+                     struct mr_slice **out_names);
+
+/* Create, change or rename a node. A rename leaves nothing of what was on it. */
+void kv_node_change(struct kv_batch *b, const Mr__Node *node);
+
+/* Whether @cmd leaves its node as it is: nearly always. Then its name and ID
+ * need no check either. */
+bool kv_node_kept(struct kv_batch *b, const Mr__Register *cmd);
+
+/* Remove @node with all it has. */
+void kv_node_remove(struct kv_batch *b, const Mr__Node *node);
+
+/* Remove the services and checks of @node that are in @scope. */
+void kv_node_parts_remove(struct kv_batch *b, const char *node,
+                          enum kv_scope scope);
+
+/* Remove @node if it is one that the native registry made for its instances and
+ * nothing is left on it. */
+void kv_node_prune(struct kv_batch *b, const char *node);
+
+/* The agent of @node fell silent: the lease that @node names is ending. */
+void kv_node_end(struct kv_batch *b, const char *node);
+
+/* Whether @node has an agent that fell silent. */
+bool kv_node_is_dead(struct kv_batch *b, const char *node);
+
+/* Note that the answers that hold @node changed. */
+void kv_node_touch(struct kv_batch *b, const char *node);
 
 /* Remove the checks of a service but those named in @kept. */
 void kv_service_checks_remove(struct kv_batch *b, const char *node,

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changing instances and checks, and what follows from it: the derived tables,
- * the counters, the indexes of parity 4.2 and the topics to wake.
+ * Changing instances, and what follows from it: the derived tables, the
+ * counters, the indexes of parity 4.2 and the topics to wake.
  *
  * A change of a check is a change of its service's answer, and one of a node's
  * own check of every service on the node.
+ *
+ * An instance with ttl_ms has a REGISTRATION lease, a new one with each change:
+ * who registers is alive, and an end that is on its way misses its successor.
  */
 #include "kv/catalog.h"
+#include "kv/events.h"
+#include "kv/leases.h"
 
 /* ------------------------------------------------------------ service names */
 
@@ -147,7 +152,7 @@ struct found_service {
     Mr__Service *old;      /* NULL: it is new. */
 };
 
-/* Write the row of @service, whose body is in b->body, in place of @found. */
+/* Write the row of @service in place of @found. */
 static void write_service(struct kv_batch *b, struct found_service *found,
                           const Mr__Service *service, bool is_moved)
 {
@@ -158,6 +163,11 @@ static void write_service(struct kv_batch *b, struct found_service *found,
         (void)kv_tx_del(&b->tx, kv_key_slice(&found->key)); /* It was found. */
     }
     kv_service_key(&k, service->name, service->node, service->id);
+    if (!is_new && !kv_tx_get(&b->tx, kv_key_slice(&k), &found->value)) {
+        return; /* It moved with a lease's row; the transaction failed. */
+    }
+    mr_buf_reset(&b->body);
+    kv_pack_service(&b->body, service);
     kv_batch_write(b, kv_key_slice(&k), is_new ? NULL : &found->value,
                    mr_buf_slice(&b->body),
                    found->old == NULL ? 0 : found->old->create_rev);
@@ -191,6 +201,49 @@ static void replace_service(struct kv_batch *b, struct found_service *found,
                     old == NULL || is_moved ? 1 : 0);
 }
 
+/* Find the instance that @wanted will replace, of which @wanted takes over the
+ * lease. True when there is nothing to do: it is the same. */
+static bool is_same_service(struct kv_batch *b, struct found_service *found,
+                            Mr__Service *wanted)
+{
+    struct kv_row_key k;
+    struct kv_revs revs;
+    struct mr_slice body;
+
+    wanted->lease_id = 0;
+    if (!kv_service_find(&b->tx, wanted->node, wanted->id, &found->key,
+                         &found->value)) {
+        return false;
+    }
+    body = found->value;
+    if (!kv_get_revs(&body, &revs)) {
+        kv_tx_fail(&b->tx, MR_E_CORRUPT);
+    }
+    wanted->lease_id = kv_body_u64(body, KV_SERVICE_LEASE);
+    mr_buf_reset(&b->body);
+    kv_pack_service(&b->body, wanted);
+    kv_service_key(&k, wanted->name, wanted->node, wanted->id);
+    if (mr_slice_eq(body, mr_buf_slice(&b->body)) &&
+        mr_slice_eq(kv_key_slice(&k), kv_key_slice(&found->key))) {
+        return true;
+    }
+    found->old = decode_service(b, wanted->node, &found->key, found->value);
+    return found->old == NULL; /* The transaction has failed. */
+}
+
+/* Give @wanted a lease of its own in place of the one it took over. */
+static void renew_lease(struct kv_batch *b, Mr__Service *wanted)
+{
+    Mr__Lease lease = MR__LEASE__INIT;
+
+    kv_lease_drop(b, wanted->lease_id);
+    lease.kind = MR__LEASE_KIND__LEASE_REGISTRATION;
+    lease.ttl_ms = wanted->ttl_ms;
+    lease.node = wanted->node;
+    lease.name = wanted->id;
+    wanted->lease_id = lease.ttl_ms == 0 ? 0 : kv_lease_make(b, &lease);
+}
+
 void kv_service_ensure(struct kv_batch *b, const char *node,
                        const Mr__Service *service)
 {
@@ -198,206 +251,49 @@ void kv_service_ensure(struct kv_batch *b, const char *node,
     struct found_service found = {.old = NULL};
 
     wanted.node = (char *)(uintptr_t)node;
-    mr_buf_reset(&b->body);
-    kv_pack_service(&b->body, &wanted);
-    if (kv_service_find(&b->tx, node, wanted.id, &found.key, &found.value)) {
-        struct mr_slice body = found.value;
-        struct kv_row_key k;
-        struct kv_revs revs;
-
-        kv_service_key(&k, wanted.name, node, wanted.id);
-        if (kv_get_revs(&body, &revs) &&
-            mr_slice_eq(body, mr_buf_slice(&b->body)) &&
-            mr_slice_eq(kv_key_slice(&k), kv_key_slice(&found.key))) {
-            return;
-        }
-        found.old = decode_service(b, node, &found.key, found.value);
-        if (found.old == NULL) {
-            return; /* The transaction has failed. */
-        }
+    if (is_same_service(b, &found, &wanted)) {
+        return;
     }
     b->meta.instances += found.old == NULL ? 1 : 0;
     (void)kv_batch_revision(b); /* It changes something for certain. */
+    renew_lease(b, &wanted);
     replace_service(b, &found, &wanted);
     touch_instance(b, node);
     b->bumped = service;
+    kv_event_service(
+        b, found.old == NULL ? MR_KV_EVENT_REGISTERED : MR_KV_EVENT_CHANGED,
+        &wanted);
 }
 
-void kv_service_remove(struct kv_batch *b, const char *node, const char *id,
-                       bool agent_only)
+bool kv_in_scope(enum kv_scope scope, Mr__Origin origin)
+{
+    return scope == KV_SCOPE_ALL ||
+           (scope == KV_SCOPE_AGENT && origin == MR__ORIGIN__AGENT) ||
+           (scope == KV_SCOPE_REGISTRY && origin == MR__ORIGIN__REGISTRY);
+}
+
+bool kv_service_remove(struct kv_batch *b, const char *node, const char *id,
+                       enum kv_scope scope)
 {
     struct kv_row_key k;
     struct mr_slice value;
     Mr__Service *old;
 
     if (!kv_service_find(&b->tx, node, id, &k, &value)) {
-        return;
+        return false;
     }
     old = decode_service(b, node, &k, value);
-    if (old == NULL || (agent_only && old->origin != MR__ORIGIN__AGENT)) {
-        return;
+    if (old == NULL || !kv_in_scope(scope, old->origin)) {
+        return false;
     }
     kv_service_checks_remove(b, node, id, NULL);
     (void)kv_batch_revision(b); /* It changes something for certain. */
+    kv_lease_drop(b, old->lease_id);
     kv_index_service(&b->tx, old, false);
     (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
     b->meta.instances--;
     kv_service_bump(b, mr_slice_str(old->name), -1);
     touch_instance(b, node);
-}
-
-/* ------------------------------------------------------------ checks */
-
-/* The answers that hold a check of @service_id ("": of the node) changed. */
-static void touch_check(struct kv_batch *b, const char *node,
-                        const char *service_id)
-{
-    struct kv_row_key k;
-    struct mr_slice name;
-
-    b->meta.checks_rev = kv_batch_revision(b);
-    kv_batch_touch(b, MR_KV_TOPIC_CHECKS, mr_slice(NULL, 0));
-    kv_batch_touch(b, MR_KV_TOPIC_NODE, mr_slice_str(node));
-    if (service_id[0] == '\0') {
-        kv_node_bump_services(b, node);
-        return;
-    }
-    if (b->bumped != NULL && strcmp(b->bumped->id, service_id) == 0) {
-        return; /* On the same node, by the same command. */
-    }
-    kv_node_part_key(&k, KV_NODE_SERVICE, node, service_id);
-    if (kv_tx_get(&b->tx, kv_key_slice(&k), &name)) {
-        /* A copy: the row may move while it is bumped. */
-        kv_service_bump(b, kv_arena_copy(&b->arena, name), 0);
-    }
-}
-
-Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
-                        const char *check_id)
-{
-    struct kv_row_key k;
-    struct kv_row row;
-    Mr__Check *check;
-    enum mr_err err;
-
-    if (!kv_check_find(&b->tx, node, check_id, &k, &row.value)) {
-        return NULL;
-    }
-    row.key = kv_key_slice(&k);
-    err = kv_unpack_check(&b->arena, &row, node, NULL, &check);
-    if (err != MR_OK) {
-        kv_tx_fail(&b->tx, err);
-        return NULL;
-    }
-    return check;
-}
-
-static void drop_check(struct kv_batch *b, const Mr__Check *old)
-{
-    struct kv_row_key k;
-
-    kv_check_key(&k, old->node, old->service_id, old->check_id);
-    (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
-    kv_index_check(&b->tx, old, false);
-    touch_check(b, old->node, old->service_id);
-    b->meta.checks--;
-}
-
-/* Whether the check's row at @key holds @wanted already, whose body is put into
- * b->body. */
-static bool is_same_check(struct kv_batch *b, struct mr_slice key,
-                          const Mr__Check *wanted, struct mr_slice *out_old)
-{
-    struct kv_revs revs;
-
-    mr_buf_reset(&b->body);
-    kv_pack_check(&b->body, wanted);
-    return kv_batch_compare(b, key, mr_buf_slice(&b->body), out_old, &revs) ==
-           KV_SAME;
-}
-
-void kv_check_ensure(struct kv_batch *b, const char *node,
-                     const Mr__Check *check)
-{
-    Mr__Check wanted = *check;
-    Mr__Check *old;
-    struct kv_row_key k;
-    struct mr_slice value = {NULL, 0};
-    uint64_t create_rev;
-
-    wanted.node = (char *)(uintptr_t)node;
-    if (wanted.status[0] == '\0') {
-        wanted.status = (char *)(uintptr_t) "critical"; /* Never written to. */
-    }
-    kv_check_key(&k, node, wanted.service_id, wanted.check_id);
-    if (is_same_check(b, kv_key_slice(&k), &wanted, &value)) {
-        return;
-    }
-    old = kv_check_get(b, node, wanted.check_id);
-    create_rev = old == NULL ? 0 : old->create_rev;
-    if (old != NULL && strcmp(old->service_id, wanted.service_id) != 0) {
-        drop_check(b, old);
-        old = NULL;
-    }
-    kv_batch_write(b, kv_key_slice(&k), old == NULL ? NULL : &value,
-                   mr_buf_slice(&b->body), create_rev);
-    if (old != NULL && strcmp(old->status, wanted.status) != 0) {
-        kv_index_check(&b->tx, old, false);
-    }
-    if (old == NULL || strcmp(old->status, wanted.status) != 0) {
-        kv_index_check(&b->tx, &wanted, true);
-    }
-    b->meta.checks += old == NULL ? 1 : 0;
-    touch_check(b, node, wanted.service_id);
-}
-
-void kv_check_remove(struct kv_batch *b, const char *node, const char *check_id,
-                     bool agent_only)
-{
-    Mr__Check *old = kv_check_get(b, node, check_id);
-
-    if (old != NULL && (!agent_only || old->origin == MR__ORIGIN__AGENT)) {
-        drop_check(b, old);
-    }
-}
-
-static bool is_kept(const Mr__Register *kept, struct mr_slice check_id)
-{
-    size_t i;
-
-    for (i = 0; kept != NULL && i < kept->n_checks; i++) {
-        if (mr_slice_eq(mr_slice_str(kept->checks[i]->check_id), check_id)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void kv_service_checks_remove(struct kv_batch *b, const char *node,
-                              const char *service_id, const Mr__Register *kept)
-{
-    struct kv_row_key k;
-    struct kv_scan scan;
-    struct kv_row row;
-    struct mr_slice parts[3];
-    struct mr_slice *ids = NULL;
-    size_t n = 0;
-    size_t cap = 0;
-    size_t i;
-
-    kv_check_key(&k, node, service_id, "");
-    kv_scan_open(&scan, &b->tx, kv_key_slice(&k));
-    while (kv_scan_next(&scan, &row)) {
-        if (!kv_key_split(row.key, parts, 3)) {
-            kv_tx_fail(&b->tx, MR_E_CORRUPT);
-        } else if (!is_kept(kept, parts[2]) &&
-                   !kv_arena_push(&b->arena, &ids, &n, &cap,
-                                  kv_arena_copy0(&b->arena, parts[2]))) {
-            break;
-        }
-    }
-    kv_scan_close(&scan);
-    for (i = 0; i < n; i++) {
-        kv_check_remove(b, node, ids[i].data, false);
-    }
+    kv_event_service(b, MR_KV_EVENT_DEREGISTERED, old);
+    return old->origin == MR__ORIGIN__REGISTRY;
 }

@@ -108,18 +108,6 @@ static void grave_rev_key(struct kv_row_key *k, uint64_t rev)
     kv_key_u64(k, rev);
 }
 
-static uint64_t rev_of_key(struct mr_slice key)
-{
-    const uint8_t *at = key.data;
-    uint64_t rev = 0;
-    size_t i;
-
-    for (i = 1; i < key.len; i++) {
-        rev = rev << 8 | at[i];
-    }
-    return rev;
-}
-
 /* Forget the oldest half. Every prefix has at least the index of the newest
  * that is forgotten from now on, so no index goes backwards. */
 static void forget_graves(struct kv_batch *b)
@@ -143,7 +131,7 @@ static void forget_graves(struct kv_batch *b)
         if (n == 0 || b->arena.failed) {
             return;
         }
-        b->meta.graves_rev = rev_of_key(keys[n - 2]);
+        b->meta.graves_rev = kv_key_number(keys[n - 2]);
         for (i = 0; i < n; i++) {
             (void)kv_tx_del(&b->tx, keys[i]); /* Both were there. */
         }

@@ -8,6 +8,7 @@
  *   no `open` file            closed cleanly: trusted
  *   `open` names this boot    the process died, its pages did not: trusted
  *   `open` names another one  the machine went down: emptied
+ * A durable store is synced with every commit and always trusted: no such file.
  */
 #include "kv/kv.h"
 
@@ -19,7 +20,6 @@
 
 #include "base/mem.h"
 
-#define META_FIELDS 13
 #define LOCAL_LEN (6 * 8)
 
 /* ------------------------------------------------------------ counters */
@@ -50,13 +50,14 @@ static uint64_t get_u64(const uint8_t *at)
 }
 
 /* The stored order of the fields of struct kv_meta. */
-static void meta_fields(struct kv_meta *m, uint64_t *out[META_FIELDS])
+static void meta_fields(struct kv_meta *m, uint64_t *out[KV_META_FIELDS])
 {
-    uint64_t *fields[META_FIELDS] = {
+    uint64_t *fields[KV_META_FIELDS] = {
         &m->revision,   &m->keys_rev,    &m->nodes_rev,  &m->services_rev,
         &m->checks_rev, &m->extinct_rev, &m->graves_rev, &m->keys,
         &m->graves,     &m->nodes,       &m->services,   &m->instances,
-        &m->checks};
+        &m->checks,     &m->last_lease,  &m->leases,     &m->sessions_rev,
+        &m->sessions,   &m->lefts};
 
     memcpy(out, fields, sizeof fields);
 }
@@ -65,31 +66,36 @@ void kv_meta_store(struct kv_tx *tx, const struct kv_meta *meta)
 {
     static const uint8_t table = KV_META;
     struct kv_meta copy = *meta;
-    uint64_t *fields[META_FIELDS];
-    uint8_t row[META_FIELDS * 8];
+    uint64_t *fields[KV_META_FIELDS];
+    uint8_t row[KV_META_FIELDS * 8];
+    size_t n = KV_META_FIELDS;
     size_t i;
 
     meta_fields(&copy, fields);
-    for (i = 0; i < META_FIELDS; i++) {
+    while (n > KV_META_FIELDS_MIN && *fields[n - 1] == 0) {
+        n--;
+    }
+    for (i = 0; i < n; i++) {
         put_u64(row + 8 * i, *fields[i]);
     }
-    kv_tx_put(tx, table_key(&table), mr_slice(row, sizeof row));
+    kv_tx_put(tx, table_key(&table), mr_slice(row, n * 8));
 }
 
 enum mr_err kv_meta_load(struct kv_tx *tx, struct kv_meta *out)
 {
     static const uint8_t table = KV_META;
-    struct kv_meta meta;
-    uint64_t *fields[META_FIELDS];
+    struct kv_meta meta = {0};
+    uint64_t *fields[KV_META_FIELDS];
     struct mr_slice row;
     size_t i;
 
     if (!kv_tx_get(tx, table_key(&table), &row) ||
-        row.len != META_FIELDS * sizeof(uint64_t)) {
+        row.len < KV_META_FIELDS_MIN * 8 || row.len % 8 != 0 ||
+        row.len > KV_META_FIELDS * 8) {
         return tx->err != MR_OK ? tx->err : MR_E_CORRUPT;
     }
     meta_fields(&meta, fields);
-    for (i = 0; i < META_FIELDS; i++) {
+    for (i = 0; i < row.len / 8; i++) {
         *fields[i] = get_u64((const uint8_t *)row.data + 8 * i);
     }
     *out = meta;
@@ -158,8 +164,7 @@ void kv_remove_file(const char *dir, const char *name)
     }
 }
 
-/* Write the entries of @dir itself to the disk. */
-static enum mr_err sync_dir(const char *dir)
+enum mr_err kv_sync_dir(const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int rv;
@@ -216,7 +221,7 @@ static enum mr_err mark_open(const char *dir, const char *boot_id)
     if (close(fd) != 0 && err == MR_OK) {
         err = system_error();
     }
-    return err == MR_OK ? sync_dir(dir) : err;
+    return err == MR_OK ? kv_sync_dir(dir) : err;
 }
 
 static enum mr_err prepare_dir(struct mr_kv *kv, bool *out_closed,
@@ -232,6 +237,9 @@ static enum mr_err prepare_dir(struct mr_kv *kv, bool *out_closed,
     kv_remove_file(dir, KV_RESTORE_FILE);
     kv_remove_file(dir, KV_RESTORE_FILE "-lock");
     kv_remove_file(dir, KV_STATE_FILE "-lock"); /* Of a process that is gone. */
+    if (kv->is_durable) {
+        return MR_OK;
+    }
     if (!is_trusted(dir, kv->boot_id, out_closed)) {
         kv_remove_file(dir, KV_STATE_FILE);
     }
@@ -297,7 +305,7 @@ static enum mr_err open_env(struct mr_kv *kv, bool was_closed,
         return mr_fail(detail, MR_E_INVALID, "the path %s is too long",
                        kv->dir);
     }
-    err = kv_env_open(path, kv->map_size, &env, detail);
+    err = kv_env_open(path, kv->map_size, kv->is_durable, &env, detail);
     if (err == MR_OK && was_closed && kv_env_is_cut(env)) {
         err = MR_E_CORRUPT; /* Reading beyond the end would kill us. */
     }
@@ -315,9 +323,12 @@ static enum mr_err open_env(struct mr_kv *kv, bool was_closed,
     if (err == MR_E_CORRUPT) {
         return mr_fail(detail, err,
                        "the state %s is damaged: with the server stopped, "
-                       "delete this file and start again; it is rebuilt from "
-                       "the newest snapshot and the log",
-                       path);
+                       "delete this file and start again; %s",
+                       path,
+                       kv->is_durable
+                           ? "what was registered here must be so again"
+                           : "it is rebuilt from the newest snapshot and the "
+                             "log");
     }
     return mr_fail(detail, err, "cannot open the state %s: %s", path,
                    mr_strerror(err));
@@ -331,6 +342,9 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
     kv_arena_init(&kv->batch.scratch);
     mr_buf_init(&kv->batch.body, 0);
     mr_buf_init(&kv->batch.row, 0);
+    mr_buf_init(&kv->batch.leases, 0);
+    kv->hooks = options->hooks;
+    kv->is_durable = options->is_durable;
     kv->map_size = options->map_size;
     kv->dir = mr_strdup(options->dir);
     kv->boot_id = mr_strdup(options->boot_id);
@@ -353,6 +367,7 @@ static void destroy(struct mr_kv *kv)
     kv_arena_deinit(&kv->batch.scratch);
     mr_buf_deinit(&kv->batch.body);
     mr_buf_deinit(&kv->batch.row);
+    mr_buf_deinit(&kv->batch.leases);
     mr_assert(pthread_mutex_destroy(&kv->lock) == 0);
     mr_free(kv->boot_id);
     mr_free(kv->dir);
@@ -397,7 +412,7 @@ void mr_kv_close(struct mr_kv *kv)
     }
     kv_batch_abort(&kv->batch);
     pool = atomic_load(&kv->pool);
-    if (kv_env_sync(pool->env) == MR_OK && sync_dir(kv->dir) == MR_OK) {
+    if (kv_env_sync(pool->env) == MR_OK && kv_sync_dir(kv->dir) == MR_OK) {
         kv_remove_file(kv->dir, KV_OPEN_FILE);
     }
     destroy(kv);
@@ -478,6 +493,8 @@ void mr_kv_stats(struct mr_kv *kv, struct mr_kv_stats *out_stats)
     s.services = kv->meta.services;
     s.instances = kv->meta.instances;
     s.checks = kv->meta.checks;
+    s.leases = kv->meta.leases;
+    s.sessions = kv->meta.sessions;
     s.batches = kv->batches;
     s.commands = kv->commands;
     mr_assert(pthread_mutex_unlock(&kv->lock) == 0);

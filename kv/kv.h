@@ -37,13 +37,33 @@ struct kv_meta {
     uint64_t services;
     uint64_t instances;
     uint64_t checks;
+    /* From here on 0 is left out of the row's end: it had no more fields before
+     * there were leases. */
+    uint64_t last_lease; /* The ID that was given last; none is used twice. */
+    uint64_t leases;
+    uint64_t sessions_rev; /* Last change of any session. */
+    uint64_t sessions;
+    uint64_t lefts;
 };
+
+#define KV_META_FIELDS 18
+#define KV_META_FIELDS_MIN 13
+
+_Static_assert(sizeof(struct kv_meta) == KV_META_FIELDS * sizeof(uint64_t),
+               "struct kv_meta is copied as words");
 
 /* What this server knows about its copy: the LOCAL row. */
 struct kv_local {
     uint64_t applied_index;
     uint64_t applied_term;
     struct mr_hash128 digest;
+};
+
+/* A lease whose end is being applied. */
+struct kv_ending {
+    const Mr__Lease *lease;
+    const Mr__LeaseEnd__Ended *evidence;
+    const Mr__LeaseEnd *cmd;
 };
 
 /* A command being applied. */
@@ -56,7 +76,11 @@ struct kv_batch {
     struct mr_buf body;      /* Where a command packs a row's body. */
     struct mr_buf row;       /* Where kv_batch_upsert() puts a row together. */
     uint64_t commands;
+    struct mr_buf leases; /* struct mr_kv_lease_change, for the hook. */
+    const struct mr_kv_hooks *hooks;
     struct mr_kv_result *result; /* Of the command. */
+    const Mr__Command *cmd;      /* The command. */
+    struct kv_ending *ending;    /* The lease it is ending now, or NULL. */
     const Mr__Service *bumped;   /* The instance that the command changed last:
                                   its service was bumped already. */
     bool is_open;
@@ -66,6 +90,8 @@ struct mr_kv {
     char *dir;
     char *boot_id;
     uint64_t map_size;
+    bool is_durable;
+    struct mr_kv_hooks hooks;
 
     struct kv_pool *_Atomic pool; /* Current environment and its readers. */
     struct kv_pool *old_pools;    /* Replaced by a restore; freed at close. */
@@ -97,6 +123,9 @@ bool kv_path(char out[KV_PATH_LEN], const char *dir, const char *name);
 
 /* Remove the file @name of @dir; it may be absent. */
 void kv_remove_file(const char *dir, const char *name);
+
+/* Write the entries of @dir itself to the disk. MR_E_IO, MR_E_NOSPACE. */
+enum mr_err kv_sync_dir(const char *dir);
 
 /* Give the empty @env its counters. */
 MR_MUST_CHECK enum mr_err kv_env_format(struct kv_env *env);
@@ -135,6 +164,12 @@ void kv_batch_write(struct kv_batch *b, struct mr_slice key,
                     const struct mr_slice *old, struct mr_slice body,
                     uint64_t create_rev);
 
+/* Store @body under @key, where @old is, as if it had always been there: for
+ * what no answer shows. It takes the command's revision and keeps @revs. */
+void kv_batch_rewrite(struct kv_batch *b, struct mr_slice key,
+                      struct mr_slice old, struct mr_slice body,
+                      struct kv_revs revs);
+
 /* Note that a topic named by text changed. */
 void kv_batch_touch(struct kv_batch *b, enum mr_kv_topic_kind kind,
                     struct mr_slice name);
@@ -149,5 +184,7 @@ void kv_catalog_register(struct kv_batch *b, const Mr__Register *cmd);
 void kv_catalog_deregister(struct kv_batch *b, const Mr__Deregister *cmd);
 /* As kv_keys_put(). */
 void kv_catalog_check_update(struct kv_batch *b, const Mr__CheckUpdate *cmd);
+/* As kv_keys_put(). */
+void kv_lease_end(struct kv_batch *b, const Mr__LeaseEnd *cmd);
 
 #endif /* MR_KV_INTERNAL_H */

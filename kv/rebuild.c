@@ -82,6 +82,13 @@ static enum mr_err derive_grave(struct rebuild *r, const struct kv_row *row)
     return MR_OK;
 }
 
+static enum mr_err derive_lease(struct rebuild *r, const struct kv_row *row)
+{
+    Mr__Lease *lease;
+
+    return kv_unpack_lease(&r->arena, row, &lease);
+}
+
 static enum mr_err derive(struct rebuild *r, const struct kv_row *row)
 {
     switch (*(const uint8_t *)row->key.data) {
@@ -93,6 +100,8 @@ static enum mr_err derive(struct rebuild *r, const struct kv_row *row)
         return derive_service(r, row);
     case KV_CHECK:
         return derive_check(r, row);
+    case KV_LEASE:
+        return derive_lease(r, row);
     default:
         return MR_OK; /* Nothing follows from it. */
     }

@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "kv/catalog.h"
 #include "kv/keys.h"
+#include "kv/leases.h"
 #include "kv/snapshot.h"
 
 #define PIECE ((size_t)64 << 10)
@@ -28,6 +29,7 @@
 #define HEADER_MAX 4096
 #define CHUNK_ROWS 4096
 #define CHUNK_BYTES ((size_t)4 << 20)
+#define TOLD_AT_ONCE 512 /* Leases to the hook. */
 
 struct restore {
     mr_kv_read_cb read;
@@ -43,6 +45,7 @@ struct restore {
     uint64_t rows;
     uint64_t rows_promised;
     uint64_t counts[256]; /* Rows by table. */
+    uint64_t last_lease;  /* The greatest ID of a lease. */
 };
 
 /* ------------------------------------------------------------ bytes */
@@ -161,7 +164,7 @@ static enum mr_err take_header(struct restore *r)
 /* ------------------------------------------------------------ rows */
 
 /* Whether a row's table is known and its form is that of the table; rows of
- * nodes, services and checks are decoded when the rest is derived. */
+ * messages are decoded when the rest is derived. */
 static bool is_well_formed(const struct kv_row *row)
 {
     struct mr_slice value = row->value;
@@ -184,9 +187,13 @@ static bool is_well_formed(const struct kv_row *row)
         return kv_get_varint(&value, &rev);
     case KV_SERVICE_NAME:
         return kv_service_name_unpack(value, &name);
+    case KV_LEASE:
+        return row->key.len == 1 + sizeof(uint64_t);
     case KV_NODE:
     case KV_SERVICE:
     case KV_CHECK:
+    case KV_SESSION:
+    case KV_LEFT:
         return true;
     default:
         return false;
@@ -229,6 +236,9 @@ static enum mr_err take_row(struct restore *r)
     r->last.len = row.key.len;
     memcpy(r->last.bytes, row.key.data, row.key.len);
     r->counts[r->last.bytes[0]]++;
+    if (r->last.bytes[0] == KV_LEASE) {
+        r->last_lease = kv_key_number(row.key);
+    }
     r->rows++;
     return r->tx.err;
 }
@@ -294,6 +304,9 @@ static enum mr_err check_rows(struct restore *r)
         r->counts[KV_SERVICE] != m->instances ||
         r->counts[KV_CHECK] != m->checks ||
         r->counts[KV_SERVICE_NAME] != m->services ||
+        r->counts[KV_LEASE] != m->leases ||
+        r->counts[KV_SESSION] != m->sessions ||
+        r->counts[KV_LEFT] != m->lefts || r->last_lease > m->last_lease ||
         r->tx.digest.high != r->local.digest.high ||
         r->tx.digest.low != r->local.digest.low) {
         return MR_E_CORRUPT;
@@ -332,6 +345,34 @@ static enum mr_err load_all(struct restore *r)
 
 /* ------------------------------------------------------------ exchange */
 
+/* Tell the hooks which leases there are now, as @tx reads them. */
+static void tell_leases(struct mr_kv *kv, struct kv_tx *tx)
+{
+    static const uint8_t table = KV_LEASE;
+    const struct mr_kv_hooks *hooks = &kv->hooks;
+    struct mr_kv_lease_change changes[TOLD_AT_ONCE];
+    struct kv_scan scan;
+    struct kv_row row;
+    size_t n = 0;
+
+    if (hooks->leases_reset != NULL) {
+        hooks->leases_reset(hooks->arg);
+    }
+    kv_scan_open(&scan, tx, mr_slice(&table, 1));
+    while (hooks->leases != NULL && kv_scan_next(&scan, &row)) {
+        changes[n++] = (struct mr_kv_lease_change){
+            kv_key_number(row.key), kv_body_u64(row.value, KV_LEASE_TTL), true};
+        if (n == TOLD_AT_ONCE) {
+            hooks->leases(hooks->arg, changes, n);
+            n = 0;
+        }
+    }
+    kv_scan_close(&scan);
+    if (n > 0) {
+        hooks->leases(hooks->arg, changes, n);
+    }
+}
+
 /* Make r->env the state. Nothing can fail after the rename. */
 static enum mr_err swap_in(struct mr_kv *kv, struct restore *r,
                            const char *from, const char *to)
@@ -339,14 +380,24 @@ static enum mr_err swap_in(struct mr_kv *kv, struct restore *r,
     struct kv_touched all = {.all = true};
     struct kv_pool *old = atomic_load(&kv->pool);
     struct kv_pool *pool;
+    struct kv_tx tx;
     enum mr_err err = kv_pool_new(r->env, &pool);
 
     if (err != MR_OK) {
         return err;
     }
+    err = kv_tx_begin_read(r->env, &tx);
+    if (err != MR_OK) {
+        mr_free(pool);
+        return err;
+    }
     if (rename(from, to) != 0) {
+        kv_tx_end_read(&tx);
         mr_free(pool);
         return errno == ENOSPC ? MR_E_NOSPACE : MR_E_IO;
+    }
+    if (kv->is_durable) {
+        (void)kv_sync_dir(kv->dir); /* After a power cut the old one is back. */
     }
     r->env = NULL;
     kv_hub_announce(&kv->hub, &all, r->meta.revision);
@@ -356,6 +407,8 @@ static enum mr_err swap_in(struct mr_kv *kv, struct restore *r,
     kv_pool_retire(old);
     kv_publish(kv, &r->meta, &r->local, 0);
     kv_hub_publish(&kv->hub, r->meta.revision);
+    tell_leases(kv, &tx);
+    kv_tx_end_read(&tx);
     return MR_OK;
 }
 
@@ -372,7 +425,7 @@ static enum mr_err run(struct mr_kv *kv, struct restore *r,
         !kv_path(to, kv->dir, KV_STATE_FILE)) {
         return mr_fail(detail, MR_E_IO, "the path %s is too long", kv->dir);
     }
-    err = kv_env_open(from, kv->map_size, &r->env, detail);
+    err = kv_env_open(from, kv->map_size, kv->is_durable, &r->env, detail);
     if (err != MR_OK) {
         return err;
     }

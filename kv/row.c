@@ -83,6 +83,18 @@ void kv_key_u64(struct kv_row_key *k, uint64_t n)
     kv_key_add(k, mr_slice(bytes, sizeof bytes));
 }
 
+uint64_t kv_key_number(struct mr_slice key)
+{
+    const uint8_t *at = key.data;
+    uint64_t n = 0;
+    size_t i;
+
+    for (i = 1; i < key.len; i++) {
+        n = n << 8 | at[i];
+    }
+    return n;
+}
+
 bool kv_key_split(struct mr_slice key, struct mr_slice *parts, size_t n)
 {
     const uint8_t *at = key.data;
@@ -215,6 +227,62 @@ void kv_pack_check(struct mr_buf *b, const Mr__Check *message)
     pack(b, &row.base);
 }
 
+void kv_pack_session(struct mr_buf *b, const Mr__Session *message)
+{
+    Mr__Session row = *message;
+
+    row.create_rev = 0;
+    row.modify_rev = 0;
+    pack(b, &row.base);
+}
+
+/* ------------------------------------------------------------ members */
+
+/* Take @n bytes off the front of @s. */
+static bool skip(struct mr_slice *s, uint64_t n)
+{
+    if (n > s->len) {
+        return false;
+    }
+    *s = mr_slice((const uint8_t *)s->data + n, s->len - (size_t)n);
+    return true;
+}
+
+/* Take a member's value off the front of @s; @out_n is that of a number. */
+static bool take_member(struct mr_slice *s, unsigned wire_type, uint64_t *out_n)
+{
+    uint64_t len;
+
+    switch (wire_type) {
+    case 0:
+        return kv_get_varint(s, out_n);
+    case 1:
+        return skip(s, 8);
+    case 2:
+        return kv_get_varint(s, &len) && skip(s, len);
+    case 5:
+        return skip(s, 4);
+    default:
+        return false;
+    }
+}
+
+uint64_t kv_body_u64(struct mr_slice body, enum kv_member member)
+{
+    uint64_t tag;
+    uint64_t n = 0;
+
+    while (kv_get_varint(&body, &tag) &&
+           take_member(&body, (unsigned)(tag & 7), &n)) {
+        if (tag == (uint64_t)member << 3) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------ decoding */
+
 /* Decode the body of @row after its revisions; NULL on failure. */
 static ProtobufCMessage *unpack(struct kv_arena *a,
                                 const ProtobufCMessageDescriptor *type,
@@ -307,5 +375,47 @@ enum mr_err kv_unpack_check(struct kv_arena *a, const struct kv_row *row,
         return MR_E_NOMEM;
     }
     *out_check = check;
+    return MR_OK;
+}
+
+enum mr_err kv_unpack_lease(struct kv_arena *a, const struct kv_row *row,
+                            Mr__Lease **out_lease)
+{
+    Mr__Lease *lease =
+        mr__lease__unpack(&a->pb, row->value.len, row->value.data);
+
+    if (lease == NULL) {
+        return unpack_error(a);
+    }
+    lease->id = kv_key_number(row->key);
+    *out_lease = lease;
+    return MR_OK;
+}
+
+enum mr_err kv_unpack_session(struct kv_arena *a, const struct kv_row *row,
+                              Mr__Session **out_session)
+{
+    struct kv_revs revs;
+    Mr__Session *session =
+        (Mr__Session *)unpack(a, &mr__session__descriptor, row, &revs);
+
+    if (session == NULL) {
+        return unpack_error(a);
+    }
+    session->create_rev = revs.create;
+    session->modify_rev = revs.modify;
+    *out_session = session;
+    return MR_OK;
+}
+
+enum mr_err kv_unpack_left(struct kv_arena *a, const struct kv_row *row,
+                           Mr__Left **out_left)
+{
+    Mr__Left *left = mr__left__unpack(&a->pb, row->value.len, row->value.data);
+
+    if (left == NULL || left->node == NULL) {
+        return unpack_error(a);
+    }
+    *out_left = left;
     return MR_OK;
 }

@@ -15,6 +15,9 @@
  *   SERVICE        lower(name) 0 lower(node) 0 id       revs, Service
  *   CHECK          lower(node) 0 service id 0 id        revs, Check
  *   SERVICE_NAME   lower(name)                          index, instances, name
+ *   LEASE          ID                                   Lease
+ *   SESSION        lower(id)                            revs, Session
+ *   LEFT           lower(node)                          Left
  *   GRAVE_REV      revision                             GRAVE key
  *   NODE_ID        lower(id)                            lower(node)
  *   NODE_SERVICE   lower(node) 0 id                     lower(service name)
@@ -22,6 +25,10 @@
  *   TAG            lower(service name) 0 tag            instances[, tag]
  *   STATE          state, lower(node) 0 check id        service id
  *   ADDRESS        IP, kind, lower(node) 0 id           service name
+ *   SESSION_KEY    lower(session) 0 hash of the key     key
+ *   NODE_SESSION   lower(node) 0 lower(session)         -
+ *   CHECK_SESSION  lower(node) 0 check id 0 lower(session)  -
+ *   LOCK_DELAY     hash of the key                      lease ID
  *
  * A row leaves out what its key says.
  */
@@ -47,6 +54,9 @@ enum kv_table {
     KV_SERVICE = 0x21,
     KV_CHECK = 0x22,
     KV_SERVICE_NAME = 0x23,
+    KV_LEASE = 0x30,
+    KV_SESSION = 0x31,
+    KV_LEFT = 0x32,
     KV_DERIVED = 0x80,
     KV_GRAVE_REV = 0x80,
     KV_NODE_ID = 0x81,
@@ -54,7 +64,11 @@ enum kv_table {
     KV_NODE_CHECK = 0x83,
     KV_TAG = 0x84,
     KV_STATE = 0x85,
-    KV_ADDRESS = 0x86
+    KV_ADDRESS = 0x86,
+    KV_SESSION_KEY = 0x87,
+    KV_NODE_SESSION = 0x88,
+    KV_CHECK_SESSION = 0x89,
+    KV_LOCK_DELAY = 0x8a
 };
 
 /* What LMDB takes as a key. */
@@ -66,6 +80,7 @@ enum kv_table {
 #define KV_SERVICE_ID_MAX 150
 #define KV_CHECK_ID_MAX 178
 #define KV_NODE_ID_MAX 64
+#define KV_SESSION_ID_MAX 64
 
 /* The key of a row, being built. Parts that do not fit make it overflow; such a
  * key finds nothing, and nothing is ever stored under it. */
@@ -89,6 +104,8 @@ void kv_key_lower_slice(struct kv_row_key *k, struct mr_slice text);
 void kv_key_byte(struct kv_row_key *k, uint8_t byte);
 /* Append a number so that order is numeric. */
 void kv_key_u64(struct kv_row_key *k, uint64_t n);
+/* The number behind the table byte of the stored key @key. */
+uint64_t kv_key_number(struct mr_slice key);
 
 /* Whether two texts are one name: equal but for case (ASCII). */
 bool kv_same_name(const char *a, const char *b);
@@ -126,6 +143,28 @@ void kv_pack_service(struct mr_buf *b, const Mr__Service *message);
 /* As kv_pack_node(). */
 void kv_pack_check(struct mr_buf *b, const Mr__Check *message);
 
+/* As kv_pack_node(). */
+void kv_pack_session(struct mr_buf *b, const Mr__Session *message);
+
+/* Numbers of members that are looked up in a packed body; see schema.proto. */
+enum kv_member {
+    KV_NODE_TTL = 11,
+    KV_NODE_REAP = 12,
+    KV_NODE_LEASE = 13,
+    KV_SERVICE_TTL = 16,
+    KV_SERVICE_DIGEST = 17,
+    KV_SERVICE_INCARNATION = 18,
+    KV_SERVICE_LEASE = 20,
+    KV_CHECK_LEASE = 15,
+    KV_LEASE_TTL = 2,
+    KV_LEASE_KIND = 3,
+    KV_SESSION_LEASE = 11
+};
+
+/* The number @member of the packed message @body, 0 when it is absent: without
+ * decoding the rest. */
+uint64_t kv_body_u64(struct mr_slice body, enum kv_member member);
+
 /* A stored row, borrowed. */
 struct kv_row {
     struct mr_slice key;
@@ -147,5 +186,17 @@ MR_MUST_CHECK enum mr_err kv_unpack_service(struct kv_arena *a,
 MR_MUST_CHECK enum mr_err
 kv_unpack_check(struct kv_arena *a, const struct kv_row *row, const char *node,
                 const Mr__Service *service, Mr__Check **out_check);
+/* As kv_unpack_node(). */
+MR_MUST_CHECK enum mr_err kv_unpack_lease(struct kv_arena *a,
+                                          const struct kv_row *row,
+                                          Mr__Lease **out_lease);
+/* As kv_unpack_node(). */
+MR_MUST_CHECK enum mr_err kv_unpack_session(struct kv_arena *a,
+                                            const struct kv_row *row,
+                                            Mr__Session **out_session);
+/* As kv_unpack_node(). */
+MR_MUST_CHECK enum mr_err kv_unpack_left(struct kv_arena *a,
+                                         const struct kv_row *row,
+                                         Mr__Left **out_left);
 
 #endif /* MR_KV_ROW_H */

@@ -28,7 +28,8 @@ struct writer {
 uint64_t kv_snapshot_rows(const struct kv_meta *meta)
 {
     return 1 + meta->keys + meta->graves + meta->nodes + meta->services +
-           meta->instances + meta->checks;
+           meta->instances + meta->checks + meta->leases + meta->sessions +
+           meta->lefts;
 }
 
 static enum mr_err flush(struct writer *w)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB. The file is written without sync: the raft log is what makes a write
- * durable, and a file that was not closed in order is only trusted while the
- * kernel that holds its pages still runs (open.c).
+ * LMDB. The state's file is written without sync: the raft log is what makes a
+ * write durable, and a file that was not closed in order is only trusted while
+ * the kernel that holds its pages still runs (kv.c). A store that stands alone
+ * is written with sync.
  */
 #include "kv/store.h"
 
@@ -94,11 +95,11 @@ bool kv_env_is_cut(struct kv_env *env)
     return current_length(env, &fd) < full_length(env);
 }
 
-enum mr_err kv_env_open(const char *path, uint64_t map_size,
+enum mr_err kv_env_open(const char *path, uint64_t map_size, bool is_durable,
                         struct kv_env **out_env, struct mr_detail *detail)
 {
-    const unsigned flags =
-        MDB_NOSUBDIR | MDB_NOSYNC | MDB_NOMETASYNC | MDB_NOTLS | MDB_NORDAHEAD;
+    const unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD |
+                           (is_durable ? 0 : MDB_NOSYNC | MDB_NOMETASYNC);
     struct kv_env *env = mr_calloc(1, sizeof *env);
     int rv;
 

@@ -22,11 +22,12 @@ struct kv_env; /* One LMDB file. Any thread. */
 struct MDB_txn;
 struct MDB_cursor;
 
-/* Open or create the file @path (its lock file lies beside it).
+/* Open or create the file @path (its lock file lies beside it). @is_durable: a
+ * commit returns when it is on the disk.
  *
  * MR_E_IO, MR_E_NOSPACE, MR_E_NOMEM; MR_E_CORRUPT: it is no LMDB file. */
 MR_MUST_CHECK enum mr_err kv_env_open(const char *path, uint64_t map_size,
-                                      struct kv_env **out_env,
+                                      bool is_durable, struct kv_env **out_env,
                                       struct mr_detail *detail);
 
 /* Whether the file ends before the last page that it speaks of. Pages that were

@@ -172,8 +172,8 @@ static enum mr_err new_view(struct kv_pool *pool, struct mr_kv_view **out_view)
 
 /* ------------------------------------------------------------ views */
 
-_Static_assert(sizeof(struct kv_meta) == 13 * sizeof(uint64_t),
-               "struct kv_meta is copied as words");
+_Static_assert(KV_RECENT_WORDS == KV_META_FIELDS + 2,
+               "the counters, and the raft position");
 
 void kv_pool_note(struct kv_pool *pool, uint64_t tx_id,
                   const struct kv_meta *meta, const struct kv_local *local)
@@ -183,8 +183,8 @@ void kv_pool_note(struct kv_pool *pool, uint64_t tx_id,
     size_t i;
 
     memcpy(words, meta, sizeof *meta);
-    words[13] = local->applied_index;
-    words[14] = local->applied_term;
+    words[KV_META_FIELDS] = local->applied_index;
+    words[KV_META_FIELDS + 1] = local->applied_term;
     /* Each release keeps the 0 before the word: no reader that sees a new word
      * sees the old number after it. */
     atomic_store_explicit(&r->tx_id, 0, memory_order_relaxed);
@@ -213,8 +213,8 @@ static bool copy_noted(struct mr_kv_view *view)
         return false;
     }
     memcpy(&view->meta, words, sizeof view->meta);
-    view->applied = words[13];
-    view->applied_term = words[14];
+    view->applied = words[KV_META_FIELDS];
+    view->applied_term = words[KV_META_FIELDS + 1];
     return true;
 }
 

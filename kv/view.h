@@ -22,7 +22,7 @@ struct kv_local;
 
 /* Counters of the last transactions, so that a view need not look them up. */
 #define KV_RECENT 8
-#define KV_RECENT_WORDS 15
+#define KV_RECENT_WORDS 20 /* Of struct kv_meta, and two more. */
 
 struct kv_recent {
     atomic_uint_fast64_t tx_id; /* 0: being written. */

@@ -25,12 +25,16 @@ struct fixture {
     char dir[64];
     struct mr_kv *kv;
     uint64_t index; /* The last raft index used. */
+    struct mr_kv_hooks hooks;
+    bool is_durable;
 };
 
 FIXTURE void fx_open_as(struct fixture *f, const char *boot_id)
 {
     struct mr_kv_options o = {.dir = f->dir,
                               .boot_id = boot_id,
+                              .hooks = f->hooks,
+                              .is_durable = f->is_durable,
                               .map_size = (uint64_t)1 << 30};
     struct mr_detail detail = {""};
 

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The end of leases: what each kind does when nobody renewed it in time. The
+ * leader says which; one that is gone by then has been renewed by a change or
+ * removed, and is skipped.
+ */
+#include "kv/catalog.h"
+#include "kv/leases.h"
+
+#define EXPIRED "TTL expired"
+#define EXPIRED_AFTER "TTL expired (last output before timeout follows): "
+
+/* What Consul's agent says of a check that was not renewed. */
+static char *expired_output(struct kv_batch *b, const char *last)
+{
+    size_t len = strlen(EXPIRED_AFTER) + strlen(last) + 1;
+    char *text;
+
+    if (last[0] == '\0') {
+        return (char *)(uintptr_t)EXPIRED; /* Never written to. */
+    }
+    text = kv_arena_alloc(&b->arena, len);
+    if (text == NULL) {
+        return (char *)(uintptr_t)EXPIRED; /* The command fails. */
+    }
+    memcpy(text, EXPIRED_AFTER, strlen(EXPIRED_AFTER));
+    memcpy(text + strlen(EXPIRED_AFTER), last, strlen(last) + 1);
+    return text;
+}
+
+static void end_check(struct kv_batch *b, const Mr__Lease *lease)
+{
+    Mr__Check *check = kv_check_get(b, lease->node, lease->name);
+
+    if (check != NULL) {
+        check->status = (char *)(uintptr_t) "critical"; /* Never written to. */
+        check->output = expired_output(b, check->output);
+        kv_check_ensure(b, lease->node, check);
+    }
+}
+
+static void end_service(struct kv_batch *b, const char *node, const char *id)
+{
+    if (kv_service_remove(b, node, id, KV_SCOPE_ALL)) {
+        kv_node_prune(b, node);
+    }
+}
+
+static void end_critical(struct kv_batch *b, const Mr__Lease *lease)
+{
+    Mr__Check *check = kv_check_get(b, lease->node, lease->name);
+
+    if (check != NULL) {
+        end_service(b, lease->node, check->service_id);
+    }
+}
+
+static void reap_node(struct kv_batch *b, const Mr__Lease *lease)
+{
+    Mr__Node *node = kv_node_find(&b->tx, &b->arena, lease->node);
+
+    if (node != NULL) {
+        kv_node_remove(b, node);
+    }
+}
+
+/* Do what the end of @lease, whose row is gone, brings. */
+static void take_effect(struct kv_batch *b, const Mr__Lease *lease)
+{
+    switch (lease->kind) {
+    case MR__LEASE_KIND__LEASE_CHECK:
+        end_check(b, lease);
+        break;
+    case MR__LEASE_KIND__LEASE_CRITICAL:
+        end_critical(b, lease);
+        break;
+    case MR__LEASE_KIND__LEASE_REGISTRATION:
+        end_service(b, lease->node, lease->name);
+        break;
+    case MR__LEASE_KIND__LEASE_NODE:
+        kv_node_end(b, lease->node);
+        break;
+    case MR__LEASE_KIND__LEASE_NODE_REAP:
+        reap_node(b, lease);
+        break;
+    case MR__LEASE_KIND__LEASE_SESSION:
+    case MR__LEASE_KIND__LEASE_LOCK_DELAY:
+    case MR__LEASE_KIND__LEASE_LEFT:
+    case _MR__LEASE_KIND_IS_INT_SIZE:
+        break;
+    }
+}
+
+void kv_lease_end(struct kv_batch *b, const Mr__LeaseEnd *cmd)
+{
+    size_t i;
+
+    for (i = 0; i < cmd->n_leases && b->tx.err == MR_OK; i++) {
+        const Mr__LeaseEnd__Ended *evidence = cmd->leases[i];
+        const Mr__Lease *lease = kv_lease_get(b, evidence->id);
+        struct kv_ending ending = {lease, evidence, cmd};
+
+        if (lease == NULL) {
+            continue;
+        }
+        kv_lease_drop(b, lease->id);
+        b->ending = &ending;
+        take_effect(b, lease);
+        b->ending = NULL;
+    }
+}
