@@ -69,7 +69,9 @@ void kv_catalog_deregister(struct kv_batch *b, const Mr__Deregister *cmd)
         return;
     }
     if (cmd->service_id[0] != '\0') {
-        if (kv_service_remove(b, cmd->node, cmd->service_id, scope)) {
+        if (!kv_service_fenced(b, cmd->node, cmd->service_id,
+                               cmd->incarnation) &&
+            kv_service_remove(b, cmd->node, cmd->service_id, scope)) {
             kv_node_prune(b, cmd->node);
         }
     } else if (cmd->check_id[0] != '\0') {

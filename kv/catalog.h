@@ -72,6 +72,11 @@ bool kv_node_allowed(struct kv_batch *b, const Mr__Node *node);
 /* As kv_node_allowed(), the services and checks of @cmd. */
 bool kv_parts_allowed(struct kv_batch *b, const Mr__Register *cmd);
 
+/* Refuse the command, which speaks for @incarnation (0: nobody's), when the
+ * instance @id of @node was registered by a greater one. True when refused. */
+bool kv_service_fenced(struct kv_batch *b, const char *node, const char *id,
+                       uint64_t incarnation);
+
 /* The answers about every service of @node changed. */
 void kv_node_bump_services(struct kv_batch *b, const char *node);
 

@@ -78,7 +78,25 @@ bool kv_node_allowed(struct kv_batch *b, const Mr__Node *node)
            !too_long(b, "Node ID", node->id, KV_NODE_ID_MAX);
 }
 
-static bool service_allowed(struct kv_batch *b, const Mr__Service *service)
+bool kv_service_fenced(struct kv_batch *b, const char *node, const char *id,
+                       uint64_t incarnation)
+{
+    struct kv_row_key k;
+    struct kv_revs revs;
+    struct mr_slice body;
+
+    if (incarnation == 0 || !kv_service_find(&b->tx, node, id, &k, &body) ||
+        !kv_get_revs(&body, &revs) ||
+        kv_body_u64(body, KV_SERVICE_INCARNATION) <= incarnation) {
+        return false;
+    }
+    kv_batch_refuse(b, "fenced: a newer incarnation of \"%s\" is registered",
+                    id);
+    return true;
+}
+
+static bool service_allowed(struct kv_batch *b, const char *node,
+                            const Mr__Service *service)
 {
     if (service->id[0] == '\0' || service->name[0] == '\0') {
         kv_batch_refuse(b, "failed inserting service: failed inserting "
@@ -86,7 +104,8 @@ static bool service_allowed(struct kv_batch *b, const Mr__Service *service)
         return false;
     }
     return !too_long(b, "Service name", service->name, KV_SERVICE_NAME_MAX) &&
-           !too_long(b, "Service ID", service->id, KV_SERVICE_ID_MAX);
+           !too_long(b, "Service ID", service->id, KV_SERVICE_ID_MAX) &&
+           !kv_service_fenced(b, node, service->id, service->incarnation);
 }
 
 static bool service_exists(struct kv_batch *b, const Mr__Register *cmd,
@@ -137,7 +156,7 @@ bool kv_parts_allowed(struct kv_batch *b, const Mr__Register *cmd)
     size_t i;
 
     for (i = 0; i < cmd->n_services; i++) {
-        if (!service_allowed(b, cmd->services[i])) {
+        if (!service_allowed(b, cmd->node->name, cmd->services[i])) {
             return false;
         }
     }

@@ -297,6 +297,12 @@ MR_MUST_CHECK enum mr_err mr_kv_state_checks(struct mr_kv_view *view,
                                              mr_kv_check_cb cb, void *arg,
                                              uint64_t *out_index);
 
+/* Which rows have a lease follows from the rows (schema.proto, LeaseKind). A
+ * command that changes a registration, a TTL check or an agent's node gives it
+ * a new lease in place of the old one: who registers is alive, and an end that
+ * is on its way misses its successor. One that changes nothing keeps the lease;
+ * renewing it is the caller's part. */
+
 typedef bool (*mr_kv_lease_cb)(void *arg, const Mr__Lease *lease);
 
 /* Every lease, by ID. The message is valid for the call only. No index: leases

@@ -20,7 +20,8 @@ struct mr_kv_lease_change {
 };
 
 /* Something that happened to a registration, for `microreg why`. Texts are
- * borrowed for the call, never NULL. */
+ * borrowed for the call, never NULL. What goes with something else (the checks
+ * of a service, the services of a node) is told as well, before it. */
 struct mr_kv_event {
     enum mr_kv_event_kind {
         MR_KV_EVENT_REGISTERED,   /* New. */
@@ -38,9 +39,10 @@ struct mr_kv_event {
     const char *node;
     const char *id;      /* Service, check or session ID; "" for a node. */
     const char *service; /* A service's name, or that of a check's service. */
-    const char *status;  /* Of a check now, else "". */
-    const char *by;      /* Command.by: who asked for it. */
-    uint64_t time_ms;    /* Command.time_ms. */
+    const char *service_id; /* Of a check's service, else "" or NULL. */
+    const char *status;     /* Of a check now, else "". */
+    const char *by;         /* Command.by: who asked for it. */
+    uint64_t time_ms;       /* Command.time_ms. */
     uint64_t revision;
     /* MR_KV_EVENT_ENDED, and what followed from it: */
     Mr__LeaseKind lease_kind;
@@ -56,10 +58,13 @@ struct mr_kv_event {
 /* Told by the apply thread; they must only hand over. NULL: not told. */
 struct mr_kv_hooks {
     void *arg;
-    /* Leases came or went with the batch that was just committed. */
+    /* Leases came or went with the batch that was just committed, in order: one
+     * may come and go. Those that an opened store has already are not told;
+     * ask mr_kv_lease_list(). */
     void (*leases)(void *arg, const struct mr_kv_lease_change *changes,
                    size_t n);
-    /* All leases are others now: the state was replaced by a snapshot. */
+    /* All leases are others now: the state was replaced by a snapshot. What it
+     * has is told by calls of leases() right after. */
     void (*leases_reset)(void *arg);
     /* One event of a command just applied; its batch is not visible yet. */
     void (*event)(void *arg, const struct mr_kv_event *event);

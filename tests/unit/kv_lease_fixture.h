@@ -153,6 +153,23 @@ FIXTURE struct mr_kv_result ls_register(struct lease_store *s, struct ls_reg r)
     return fx_apply(&s->f, &cmd);
 }
 
+/* Deregister from the native registry. */
+FIXTURE struct mr_kv_result ls_deregister(struct lease_store *s,
+                                          const char *node, const char *id,
+                                          uint64_t incarnation)
+{
+    Mr__Deregister dereg = MR__DEREGISTER__INIT;
+    Mr__Command cmd = MR__COMMAND__INIT;
+
+    dereg.node = S(node);
+    dereg.service_id = S(id);
+    dereg.registry_only = 1;
+    dereg.incarnation = incarnation;
+    cmd.op_case = MR__COMMAND__OP_DEREGISTER;
+    cmd.deregister = &dereg;
+    return fx_apply(&s->f, &cmd);
+}
+
 /* End the leases @ids, n of them. */
 FIXTURE struct mr_kv_result ls_end_all(struct lease_store *s,
                                        const uint64_t *ids, size_t n)

@@ -223,6 +223,74 @@ static void changed_registration_gets_a_new_lease(void **state)
     assert_string_equal(s->changes.text, "+1:3000 -1 +2:3000 -2 ");
 }
 
+/* ------------------------------------------------------------ native */
+
+/* An older incarnation replaces and removes nothing; the same one, a newer one
+ * and one that names none may. */
+static void older_incarnation_is_fenced(void **state)
+{
+    struct lease_store *s = *state;
+    struct ls_reg r = {.node = "registry:web",
+                       .service = "web",
+                       .ttl_ms = 3000,
+                       .incarnation = 5,
+                       .is_registry = true};
+    struct mr_kv_result result;
+
+    (void)ls_register(s, r);
+    r.port = 1;
+    r.incarnation = 4;
+    result = ls_register(s, r);
+    assert_int_equal(result.verdict, MR_KV_REFUSED);
+    assert_non_null(strstr(result.text, "fenced"));
+    assert_false(result.changed);
+    assert_int_equal(ls_find(s, MR_KV_SUBJECT_SERVICE, r.node, "web").lease_id,
+                     1);
+    result = ls_deregister(s, r.node, "web", 4);
+    assert_int_equal(result.verdict, MR_KV_REFUSED);
+    r.incarnation = 5;
+    assert_true(ls_register(s, r).changed);
+    r.incarnation = 6;
+    assert_true(ls_register(s, r).changed);
+    assert_true(ls_deregister(s, r.node, "web", 6).changed);
+}
+
+/* The node that the native registry made goes with its last instance, whatever
+ * removed that. */
+static void registry_node_goes_with_its_last_instance(void **state)
+{
+    struct lease_store *s = *state;
+    struct ls_reg r = {.node = "registry:web",
+                       .service = "a",
+                       .ttl_ms = 3000,
+                       .is_registry = true};
+
+    (void)ls_register(s, r);
+    r.service = "b";
+    (void)ls_register(s, r);
+    (void)ls_end(s, 1);
+    assert_true(has_node(s, r.node));
+    (void)ls_end(s, 2);
+    assert_false(has_node(s, r.node));
+    (void)ls_register(s, r);
+    (void)ls_deregister(s, r.node, "b", 0);
+    assert_false(has_node(s, r.node));
+    (void)ls_register(s, (struct ls_reg){.node = r.node, .check = "c"});
+    (void)ls_register(s, r);
+    (void)ls_deregister(s, r.node, "b", 0);
+    assert_true(has_node(s, r.node));
+}
+
+/* Its own deregistration leaves alone what came from elsewhere. */
+static void registry_removes_its_own_only(void **state)
+{
+    struct lease_store *s = *state;
+
+    (void)ls_register(s, (struct ls_reg){.node = "n", .service = "web"});
+    assert_false(ls_deregister(s, "n", "web", 0).changed);
+    assert_true(has_service(s, "n", "web"));
+}
+
 /* ------------------------------------------------------------ nodes */
 
 /* A node whose agent falls silent is critical, then removed with all it has. */
@@ -446,6 +514,9 @@ int main(void)
         TEST(removal_takes_the_lease),
         TEST(silent_registration_is_removed),
         TEST(changed_registration_gets_a_new_lease),
+        TEST(older_incarnation_is_fenced),
+        TEST(registry_node_goes_with_its_last_instance),
+        TEST(registry_removes_its_own_only),
         TEST(silent_node_turns_critical_and_is_removed),
         TEST(node_that_is_back_is_not_removed),
         TEST(registration_of_others_leaves_the_nodes_lease),
