@@ -117,7 +117,7 @@ ALL_LDFLAGS := $(MODE) -g -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # ---- sources -----------------------------------------------------------------
 
-PROTOS := $(wildcard kv/*.proto raft/*.proto)
+PROTOS := $(wildcard kv/*.proto raft/*.proto health/*.proto)
 GEN_H := $(PROTOS:%.proto=$(GEN)/%.pb-c.h)
 GEN_C := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
 

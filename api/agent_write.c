@@ -17,6 +17,16 @@ static void refuse_body(struct api_request *req, const struct decode *d,
     }
 }
 
+/* Whether the agent takes these checks from a client; answers otherwise. */
+static bool is_permitted(struct api_request *req, Mr__Check *const *checks,
+                         size_t n_checks)
+{
+    const char *refusal =
+        define_refusal(checks, n_checks, req->options->enable_scripts);
+
+    return refusal == NULL || api_error(req, 500, "%s", refusal);
+}
+
 /* ------------------------------------------------------------- services */
 
 /* ?replace-existing-checks, bare or with a boolean; false after an answer. */
@@ -71,8 +81,8 @@ void api_agent_service_register(struct api_request *req)
     err = define_service(&d, mr_buf_slice(&req->body), &def);
     if (err != MR_OK) {
         refuse_body(req, &d, err);
-    } else if (def.has_scripts) {
-        (void)api_error(req, 500, "%s", define_no_scripts);
+    } else if (!is_permitted(req, def.checks, def.n_checks)) {
+        is_ready = false;
     } else if (parse_replace(req, &replace)) {
         is_ready = encode_service(req, &d, &def, replace);
     }
@@ -151,16 +161,14 @@ void api_agent_check_register(struct api_request *req)
     bool is_ready = false;
     Mr__Check check;
     struct decode d;
-    bool is_script;
+    Mr__Check *checks[] = {&check};
     enum mr_err err;
 
     decode_init(&d);
-    err = define_check(&d, mr_buf_slice(&req->body), &check, &is_script);
+    err = define_check(&d, mr_buf_slice(&req->body), &check);
     if (err != MR_OK) {
         refuse_body(req, &d, err);
-    } else if (is_script) {
-        (void)api_error(req, 500, "%s", define_no_scripts);
-    } else {
+    } else if (is_permitted(req, checks, 1)) {
         is_ready = encode_check(req, &d, &check);
     }
     decode_deinit(&d);

@@ -290,7 +290,6 @@ static enum mr_err finish_checks(struct decode *d, struct service_body *b,
 {
     out->checks = decode_alloc(d, b->n_checks * sizeof(Mr__Check *));
     out->n_checks = b->n_checks;
-    out->has_scripts = false;
     if (out->checks == NULL) {
         return MR_E_NOMEM;
     }
@@ -303,7 +302,6 @@ static enum mr_err finish_checks(struct decode *d, struct service_body *b,
         }
         define_check_finish(b->checks[i]);
         out->checks[i] = check;
-        out->has_scripts |= b->checks[i]->def.n_args > 0;
     }
     return MR_OK;
 }

@@ -15,15 +15,11 @@
 #include "base/slice.h"
 #include "kv/mr_kv.h"
 
-/* The sentence with which an agent refuses to run scripts for others. */
-extern const char define_no_scripts[];
-
 /* What a body asks for. Points into the decode it came from. */
 struct define_service {
     Mr__Service service;
     Mr__Check **checks;
     size_t n_checks;
-    bool has_scripts; /* One of the checks runs a command. */
 };
 
 /* Decode and validate the body of agent/service/register.
@@ -35,8 +31,12 @@ MR_MUST_CHECK enum mr_err define_service(struct decode *d, struct mr_slice body,
 
 /* As define_service(), for agent/check/register. */
 MR_MUST_CHECK enum mr_err define_check(struct decode *d, struct mr_slice body,
-                                       Mr__Check *out_check,
-                                       bool *out_is_script);
+                                       Mr__Check *out_check);
+
+/* Why the agent does not take one of these checks from a client, NULL when it
+ * does; Consul answers 500. Static. */
+const char *define_refusal(Mr__Check *const *checks, size_t n_checks,
+                           bool enable_scripts);
 
 /* Whether @status is one that an agent's check may have. */
 bool define_status_valid(const char *status);

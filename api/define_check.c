@@ -7,12 +7,9 @@
 
 #include "api/body_tables.h"
 #include "base/mem.h"
+#include "health/mr_check.h"
 
 #define OUTPUT_MAX 4096
-
-const char define_no_scripts[] =
-    "Scripts are disabled on this agent from remote calls; to enable, "
-    "configure 'enable_script_checks' to true";
 
 /* ------------------------------------------------------------- bodies */
 
@@ -157,30 +154,6 @@ static const char *type_of(const Mr__CheckDefinition *def)
     return is_given(def->docker_container_id) ? "docker" : "script";
 }
 
-/* NULL when the parts of @def go together, else what Consul says. */
-static const char *check_problem(const Mr__CheckDefinition *def)
-{
-    if (def->interval_ns > 0 && def->ttl_ns > 0) {
-        return "Interval and TTL cannot both be specified";
-    }
-    if (is_probe(def) && def->interval_ns <= 0) {
-        return "Interval must be > 0 for Script, HTTP, or TCP checks";
-    }
-    if (is_alias(def) && def->interval_ns != 0) {
-        return "Interval must be not be set for Alias checks";
-    }
-    if (is_alias(def) && def->ttl_ns != 0) {
-        return "TTL must be not be set for Alias checks";
-    }
-    if (!is_probe(def) && !is_alias(def) && def->ttl_ns <= 0) {
-        return "TTL must be > 0 for TTL checks";
-    }
-    if (def->output_max_size < 0) {
-        return "MaxOutputMaxSize must be positive";
-    }
-    return NULL;
-}
-
 bool define_check_is_empty(const struct define_check_body *body)
 {
     const Mr__CheckDefinition *def = &body->def;
@@ -193,18 +166,30 @@ bool define_check_is_empty(const struct define_check_body *body)
 }
 
 enum mr_err define_check_validate(struct decode *d,
-                                  const struct define_check_body *body)
+                                  struct define_check_body *body)
 {
-    const char *problem = check_problem(&body->def);
+    struct mr_detail why;
 
-    return problem == NULL ? MR_OK
-                           : decode_fail(d, "Invalid check: %s", problem);
+    body->check.definition = &body->def;
+    return mr_check_validate(&body->check, &why) == MR_OK
+               ? MR_OK
+               : decode_fail(d, "Invalid check: %s", why.text);
+}
+
+const char *define_refusal(Mr__Check *const *checks, size_t n_checks,
+                           bool enable_scripts)
+{
+    const char *refusal = NULL;
+
+    for (size_t i = 0; i < n_checks && refusal == NULL; i++) {
+        refusal = mr_check_refusal(checks[i], enable_scripts, false);
+    }
+    return refusal;
 }
 
 /* What the catalog holds for a validated check. */
 void define_check_finish(struct define_check_body *body)
 {
-    body->check.definition = &body->def;
     body->check.type = (char *)type_of(&body->def);
     body->check.origin = MR__ORIGIN__AGENT;
     if (!is_given(body->check.status)) {
@@ -213,7 +198,7 @@ void define_check_finish(struct define_check_body *body)
 }
 
 enum mr_err define_check(struct decode *d, struct mr_slice body,
-                         Mr__Check *out_check, bool *out_is_script)
+                         Mr__Check *out_check)
 {
     struct define_check_body *b = decode_alloc(d, sizeof *b);
     enum mr_err err;
@@ -240,7 +225,6 @@ enum mr_err define_check(struct decode *d, struct mr_slice body,
         b->check.check_id = b->check.name;
     }
     define_check_finish(b);
-    *out_is_script = b->def.n_args > 0;
     *out_check = b->check;
     return MR_OK;
 }

@@ -17,8 +17,8 @@ extern const struct decode_table define_service_check;
 bool define_check_is_empty(const struct define_check_body *body);
 
 /* Check that the parts of a check go together. MR_E_INVALID. */
-MR_MUST_CHECK enum mr_err
-define_check_validate(struct decode *d, const struct define_check_body *body);
+MR_MUST_CHECK enum mr_err define_check_validate(struct decode *d,
+                                                struct define_check_body *body);
 
 /* Fill in what the catalog holds for a validated check. */
 void define_check_finish(struct define_check_body *body);

@@ -3,9 +3,9 @@
  * Active checks: HTTP, TCP, script, gRPC and alias, run by the agent that owns
  * the service.
  *
- * The runner follows the node's checks in the state: a check with a definition
- * that has a target and an interval is run, one that is gone is stopped. Its
- * result is reported when the status changed (after SuccessBeforePassing or
+ * The runner follows the node's checks in the state: a check of origin AGENT
+ * with a target and an interval is run, one that is gone is stopped. Its result
+ * is reported when the status changed (after SuccessBeforePassing or
  * FailuresBeforeCritical runs in a row), and for a changed output alone at most
  * every output_interval. TTL checks stand on leases (health/mr_lease.h).
  *
@@ -26,15 +26,17 @@
 struct mr_checks; /* The runner of one node. */
 
 struct mr_checks_options {
-    struct mr_kv *kv; /* Borrowed; outlives the runner. */
-    const char *node; /* Whose checks to run; copied, as all texts. */
-    const char *node_address;
-    bool enable_scripts;         /* -enable-script-checks: from the API too. */
-    bool enable_local_scripts;   /* Only those of configuration files. */
+    struct mr_kv *kv;          /* Borrowed; outlives the runner. */
+    const char *node;          /* Whose checks to run; copied, as all texts. */
+    bool enable_scripts;       /* -enable-script-checks: from the API too. */
+    bool enable_local_scripts; /* Only those of configuration files. */
     uint64_t output_interval_ms; /* For output alone; 0: 5 min. */
     size_t output_max;           /* Bytes kept of an output; 0: 4096. */
     const struct mr_clock *clock;
     const struct mr_random *random; /* For jitter. */
+    /* Whether @check is what a configuration file says; asked before a script
+     * runs under enable_local_scripts. Runner's thread; NULL: none is. */
+    bool (*is_local)(void *arg, const Mr__Check *check);
     /* The check @check_id has this result; the texts are borrowed for the
      * call. Runner's thread; must only hand over. The runner goes on comparing
      * with what the state says, so a report that was lost is made again. */
@@ -53,15 +55,21 @@ mr_checks_start(const struct mr_checks_options *options,
  * after it returns. NULL is a no-op. */
 void mr_checks_stop(struct mr_checks *checks);
 
-/* Whether @check says one thing to probe, in Consul's words: exactly one kind,
- * an interval where one is needed, scripts only where they are allowed.
- * @from_file: it comes from a configuration file. MR_E_INVALID with @detail.
- * Any thread. */
+/* Whether the parts of @check's definition go together, in Consul's words:
+ * exactly one kind, an interval where one is needed, no negative sizes.
+ * MR_E_INVALID with @detail. Any thread. */
 MR_MUST_CHECK enum mr_err mr_check_validate(const Mr__Check *check,
-                                            bool enable_scripts,
-                                            bool enable_local_scripts,
-                                            bool from_file,
                                             struct mr_detail *detail);
+
+/* Whether @check runs a command, which an agent does only where it is allowed
+ * to. Any thread. */
+bool mr_check_is_script(const Mr__Check *check);
+
+/* Why an agent that @may_run_scripts or not does not take @check, which came
+ * from a configuration file or over the network; NULL: it does. Consul's words,
+ * static. Any thread. */
+const char *mr_check_refusal(const Mr__Check *check, bool may_run_scripts,
+                             bool from_file);
 
 struct mr_checks_stats {
     uint64_t running; /* Checks followed now. */

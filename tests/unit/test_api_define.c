@@ -12,13 +12,13 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "health/mr_check.h"
 
 struct fixture {
     struct decode d;
     struct define_service service;
     Mr__Check check;
     Mr__CheckUpdate update;
-    bool is_script;
 };
 
 static int set_up(void **state)
@@ -48,7 +48,7 @@ static enum mr_err service(struct fixture *f, const char *body)
 static enum mr_err check(struct fixture *f, const char *body)
 {
     decode_deinit(&f->d);
-    return define_check(&f->d, mr_slice_str(body), &f->check, &f->is_script);
+    return define_check(&f->d, mr_slice_str(body), &f->check);
 }
 
 static enum mr_err update(struct fixture *f, const char *body)
@@ -145,7 +145,7 @@ static void types_follow_the_members(void **state)
 {
     static const char *const cases[][2] = {
         {"\"TTL\":\"5s\"", "ttl"},
-        {"\"HTTP\":\"http://x\",\"TCP\":\"y:1\",\"Interval\":\"5s\"", "http"},
+        {"\"HTTP\":\"http://x\",\"Interval\":\"5s\"", "http"},
         {"\"TCP\":\"x:1\",\"Interval\":\"5s\"", "tcp"},
         {"\"GRPC\":\"x:1\",\"Interval\":\"5s\"", "grpc"},
         {"\"AliasService\":\"a\"", "alias"},
@@ -161,7 +161,7 @@ static void types_follow_the_members(void **state)
         (void)snprintf(body, sizeof body, "{\"Name\":\"c\",%s}", cases[i][0]);
         assert_int_equal(check(f, body), MR_OK);
         assert_string_equal(f->check.type, cases[i][1]);
-        assert_int_equal(f->is_script, i >= 5);
+        assert_int_equal(mr_check_is_script(&f->check), i >= 5);
     }
 }
 
