@@ -40,15 +40,22 @@ void mr_why_close(struct mr_why *why);
 /* Write @event down; its texts are cut to what a record holds. Writer. */
 void mr_why_add(struct mr_why *why, const struct mr_kv_event *event);
 
-/* Told of one event, oldest first; texts are borrowed for the call. */
-typedef void (*mr_why_cb)(void *arg, const struct mr_kv_event *event);
+/* What to look for. The events are borrowed for the calls. */
+struct mr_why_query {
+    /* Whether @event is wanted. */
+    bool (*match)(void *arg, const struct mr_kv_event *event);
+    /* One of the newest @max events that are, oldest first. */
+    void (*found)(void *arg, const struct mr_kv_event *event);
+    void *arg;
+    size_t max; /* At least 1. */
+};
 
-/* The newest @max events of everything that has this node name, service ID,
- * service name, check ID or session ID (case-insensitive). Any thread;
- * MR_E_NOMEM. */
+/* Search the ring: match is asked of every event it holds, oldest first, then
+ * found is told. *@out_since_ms is the time of the oldest event in the ring, 0
+ * when it is empty. Reads the whole file, some milliseconds. Any thread.
+ * MR_E_NOMEM, MR_E_IO. */
 MR_MUST_CHECK enum mr_err mr_why_find(struct mr_why *why,
-                                      enum mr_kv_subject subject,
-                                      const char *id, size_t max, mr_why_cb cb,
-                                      void *arg);
+                                      const struct mr_why_query *query,
+                                      uint64_t *out_since_ms);
 
 #endif /* MR_WHY_H */
