@@ -12,8 +12,9 @@
 #include "base/mem.h"
 #include "health/check_impl.h"
 
-#define RETRY_MS 2000  /* Until a report that changed nothing is made again. */
-#define JITTER_PART 20 /* Of the interval, to either side. */
+#define RETRY_MS 2000 /* Until a report that changed nothing is made again. */
+#define ALIAS_OUTPUT_MS 10000 /* What it repeats is bounded already. */
+#define JITTER_PART 20        /* Of the interval, to either side. */
 
 static uint64_t hash_text(const char *text)
 {
@@ -63,6 +64,15 @@ static size_t output_max(const struct mr_checks *runner,
                : max;
 }
 
+/* How often the output alone may be reported. */
+static uint64_t output_interval(const struct check_run *run)
+{
+    uint64_t ms = run->runner->options.output_interval_ms;
+
+    return run->kind == CHECK_ALIAS && ms > ALIAS_OUTPUT_MS ? ALIAS_OUTPUT_MS
+                                                            : ms;
+}
+
 static void set_due(struct check_run *run, uint64_t at_ms)
 {
     mr_heap_move(&run->runner->due, &run->due, at_ms);
@@ -86,7 +96,6 @@ struct check_run *check_run_new(struct mr_checks *runner,
 {
     struct check_run *run = mr_calloc(1, sizeof *run);
     uint64_t now = check_now_ms(runner);
-    uint64_t interval = runner->options.output_interval_ms;
 
     if (run == NULL) {
         return NULL;
@@ -103,7 +112,7 @@ struct check_run *check_run_new(struct mr_checks *runner,
     }
     fill(run);
     /* After a restart not all outputs are reported in one second. */
-    run->output_next_ms = now + check_random(runner, interval);
+    run->output_next_ms = now + check_random(runner, output_interval(run));
     if (run->kind != CHECK_ALIAS) {
         set_due(run, now + check_random(runner, run->interval_ms));
     }
@@ -175,7 +184,7 @@ bool check_run_report(struct check_run *run)
     }
     run->reported = result;
     run->reported_ms = now;
-    run->output_next_ms = now + o->output_interval_ms;
+    run->output_next_ms = now + output_interval(run);
     run->runner->sweep_ms = now + RETRY_MS;
     atomic_fetch_add(&run->runner->stat_reports, 1);
     o->report(o->arg, run->check->check_id, check_status_name(run->status),

@@ -21,6 +21,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/checks.h"
 #include "server/version.h"
 #include "server/wire.h"
 
@@ -57,6 +58,7 @@ void server_agent_close_raft(struct server_agent *agent)
     if (agent->state != SERVER_CLOSING || agent->n_reloads > 0) {
         return;
     }
+    server_checks_stop(agent);
     if (agent->api != NULL) {
         mr_api_quiesce(agent->api);
     }
@@ -346,6 +348,7 @@ static enum mr_err start_api(struct server_agent *a, struct mr_detail *detail)
         .max_query_time_ms = (uint64_t)(cfg->max_query_time_ns / NS_PER_MS),
         .pretty_always = cfg->dev,
         .enable_ui = cfg->ui || cfg->dev,
+        .enable_scripts = cfg->enable_scripts,
         .agent = a->self,
         .host = server_host(a),
         .kv = a->kv,
@@ -426,6 +429,9 @@ static enum mr_err start_parts(struct server_agent *a, struct mr_detail *detail)
     }
     if (err == MR_OK) {
         err = start_api(a, detail);
+    }
+    if (err == MR_OK) {
+        err = server_checks_start(a, detail);
     }
     if (err == MR_OK) {
         err = write_pid(a->cfg.pid_file, detail);

@@ -21,6 +21,7 @@
 #include "api/mr_api.h"
 #include "base/queue.h"
 #include "dns/mr_dns.h"
+#include "health/mr_check.h"
 #include "health/mr_health.h"
 #include "kv/mr_kv.h"
 #include "raft/mr_raft.h"
@@ -76,6 +77,8 @@ struct server_agent {
     atomic_bool has_leader;
 
     struct server_upkeep upkeep;
+    struct mr_checks *checks;    /* Runs the checks of our node. */
+    atomic_uint n_check_reports; /* On their way into the state. */
 };
 
 /* Run an agent with these flags until it is told to end; returns the exit

@@ -35,6 +35,8 @@ struct server_config {
     bool enable_truncate;
     bool disable_compression;
     bool node_meta_txt;
+    bool enable_scripts;
+    bool enable_local_scripts;
     char *node_name;
     char *node_id;
     char *datacenter;
@@ -65,6 +67,8 @@ struct server_config {
     int64_t default_query_time_ns;
     int64_t max_query_time_ns;
     int64_t node_ttl_ns;
+    int64_t check_update_interval_ns;
+    int64_t check_output_max_size;
     struct server_list retry_join;
     struct server_list start_join;
     struct server_list node_meta;   /* Pairs. */

@@ -63,7 +63,6 @@
 #define NO_ROTATE                                                              \
     "the log file is not rotated by itself; SIGHUP opens it again after a "    \
     "rotation"
-#define NO_CHECKS "checks are not run by the agent yet"
 #define ENTERPRISE "it belongs to Consul Enterprise"
 
 static const struct server_option table[] = {
@@ -115,6 +114,21 @@ static const struct server_option table[] = {
         "Port of DNS, UDP and TCP; -1 turns it off."),
     INT("server-port", "ports.server", server_port, "8300", 1, 65535,
         "Port for the traffic between servers."),
+
+    /* ---- checks ---- */
+    BOOL("enable-script-checks", "enable_script_checks", START, enable_scripts,
+         "false",
+         "Run script checks, also those that clients register: whoever reaches "
+         "the HTTP port can then run commands as this process."),
+    BOOL("enable-local-script-checks", "enable_local_script_checks", START,
+         enable_local_scripts, "false",
+         "Run script checks that are defined in configuration files."),
+    DURATION(NULL, "check_update_interval", check_update_interval_ns, "5m",
+             1 * S, 24 * 3600 * S,
+             "How often the output of a check is stored when nothing else of "
+             "it changed."),
+    INT("check_output_max_size", "check_output_max_size", check_output_max_size,
+        "4096", 1, 64 * 1024, "Bytes that are kept of a check's output."),
 
     /* ---- the cluster ---- */
     BOOL("bootstrap", "bootstrap", START, bootstrap, "false",
@@ -219,10 +233,11 @@ static const struct server_option table[] = {
     IGNORED(NULL, "disable_remote_exec", BOOL, "there is no remote exec"),
     IGNORED(NULL, "reconnect_timeout", TEXT,
             "a server is removed after three days of silence"),
-    IGNORED("check_output_max_size", "check_output_max_size", INT, NO_CHECKS),
-    IGNORED(NULL, "check_update_interval", TEXT, "every output is stored"),
-    IGNORED(NULL, "check_deregister_interval_min", TEXT, NO_CHECKS),
-    IGNORED(NULL, "check_reap_interval", TEXT, NO_CHECKS),
+    IGNORED(NULL, "check_deregister_interval_min", TEXT,
+            "a critical service is removed when it was critical for as long as "
+            "its check says"),
+    IGNORED(NULL, "check_reap_interval", TEXT,
+            "a critical service is removed at its time"),
     IGNORED(NULL, "discard_check_output", BOOL, "every output is stored"),
     IGNORED(NULL, "discovery_max_stale", TEXT, "reads choose by ?stale"),
     IGNORED(NULL, "session_ttl_min", TEXT, "sessions come later"),
@@ -288,10 +303,6 @@ static const struct server_option table[] = {
             "headers can't be added"),
     REFUSED(NULL, "disable_http_unprintable_char_filter", BOOL, "false",
             "paths with unprintable characters are always refused"),
-    REFUSED("enable-script-checks", "enable_script_checks", BOOL, "false",
-            NO_CHECKS),
-    REFUSED("enable-local-script-checks", "enable_local_script_checks", BOOL,
-            "false", NO_CHECKS),
     REFUSED("recursor", "recursors", LIST, NULL,
             "DNS answers for its own domains only"),
     REFUSED(NULL, "dns_config.soa.mname", TEXT, "", "it follows the node"),

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runner of this node's checks, joined with the state.
+ *
+ * Its reports become commands; one that fails is not tried again here, because
+ * the runner compares what it found with the state until both say the same.
+ */
+#include "server/checks.h"
+
+#include "base/log.h"
+#include "health/mr_check.h"
+#include "server/agent.h"
+#include "server/submit.h"
+
+#define REPORTS_MAX 1024 /* On their way; the runner tries again. */
+#define NS_PER_MS 1000000
+
+static void on_reported(void *arg, enum mr_err err,
+                        const struct mr_kv_result *result)
+{
+    struct server_agent *a = arg;
+
+    if (err != MR_OK) {
+        mr_log_debug("checks", "a result was not stored, retrying: %s",
+                     mr_strerror(err));
+    } else if (result->verdict == MR_KV_REFUSED) {
+        mr_log_debug("checks", "a result was refused: %s", result->text);
+    }
+    atomic_fetch_sub(&a->n_check_reports, 1);
+}
+
+/* Runner's thread. */
+static void report(void *arg, const char *check_id, const char *status,
+                   const char *output)
+{
+    struct server_agent *a = arg;
+    Mr__Command cmd = MR__COMMAND__INIT;
+    Mr__CheckUpdate update = MR__CHECK_UPDATE__INIT;
+
+    if (atomic_fetch_add(&a->n_check_reports, 1) >= REPORTS_MAX) {
+        atomic_fetch_sub(&a->n_check_reports, 1);
+        return;
+    }
+    /* protobuf-c's texts are not const; encoding only reads them. */
+    update.node = (char *)a->self.node_name;
+    update.check_id = (char *)check_id;
+    update.status = (char *)status;
+    update.output = (char *)output;
+    cmd.op_case = MR__COMMAND__OP_CHECK_UPDATE;
+    cmd.check_update = &update;
+    if (server_submit(a, &cmd, "check", on_reported, a) != MR_OK) {
+        atomic_fetch_sub(&a->n_check_reports, 1);
+    }
+}
+
+enum mr_err server_checks_start(struct server_agent *agent,
+                                struct mr_detail *detail)
+{
+    const struct server_config *cfg = &agent->cfg;
+    struct mr_checks_options options = {
+        .kv = agent->kv,
+        .node = agent->self.node_name,
+        .enable_scripts = cfg->enable_scripts,
+        .enable_local_scripts = cfg->enable_local_scripts,
+        .output_interval_ms =
+            (uint64_t)(cfg->check_update_interval_ns / NS_PER_MS),
+        .output_max = (size_t)cfg->check_output_max_size,
+        .clock = SERVER_CLOCK,
+        .random = SERVER_RANDOM,
+        .report = report,
+        .arg = agent,
+    };
+
+    return mr_checks_start(&options, &agent->checks, detail);
+}
+
+void server_checks_stop(struct server_agent *agent)
+{
+    mr_checks_stop(agent->checks);
+    agent->checks = NULL;
+}
