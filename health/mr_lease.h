@@ -41,24 +41,30 @@ struct mr_lease_renewal {
     struct mr_lease_item {
         uint64_t id;
         enum mr_lease_answer {
-            MR_LEASE_UNKNOWN, /* Ended, ending, or never was: register again. */
-            MR_LEASE_RENEWED
-        } answer; /* Set before done. */
+            MR_LEASE_UNKNOWN, /* Ended, or never was: register again. */
+            MR_LEASE_RENEWED, /* Lives for its TTL from the asking on. */
+            MR_LEASE_PENDING  /* Not known; only when err is not MR_OK. */
+        } answer;             /* Set before done. */
     } * items;
     size_t n_items;
-    /* MR_OK: every item has its answer. MR_E_NOLEADER, MR_E_TIMEOUT: not known;
-     * some may have been renewed. MR_E_CLOSED: the server is stopping. */
+    /* MR_OK: every item has its answer. MR_E_NOLEADER: nobody could tell in
+     * time; PENDING ones may have been renewed. MR_E_BUSY: too many wait.
+     * MR_E_CLOSED: the server is stopping. */
     void (*done)(struct mr_lease_renewal *renewal, enum mr_err err);
     struct mr_list link; /* The rest is the engine's. */
-    uint64_t deadline_ms;
-    uint64_t seq;
+    uint64_t from;       /* Server that forwarded it; 0: asked here. */
+    uint64_t seq;        /* Its number there. */
     size_t n_open;
+    enum mr_err err;
 };
 
 /* Where what the engine decides goes. Called on the owner's thread, from within
  * any call below except mr_leases_new(). */
 struct mr_leases_io {
     void *arg;
+    /* A random number, another one after each start: tells others that this
+     * server forgot what it knew. */
+    uint64_t instance;
     /* To another server; may be lost. @msg is at most MR_LEASES_MESSAGE_MAX and
      * borrowed for the call. */
     void (*send)(void *arg, uint64_t to, struct mr_slice msg);
@@ -88,7 +94,7 @@ struct mr_leases_role {
 /* NULL: out of memory. @io is copied. */
 struct mr_leases *mr_leases_new(const struct mr_leases_io *io, uint64_t now_ms);
 
-/* End the waiting renewals with MR_E_CLOSED and free it. NULL is a no-op. */
+/* Free it; what still waits is told MR_E_CLOSED by its done. NULL is a no-op. */
 void mr_leases_free(struct mr_leases *leases);
 
 /* Leases came or went (mr_kv_hooks.leases). A new one counts as renewed at
@@ -110,14 +116,24 @@ void mr_leases_set_role(struct mr_leases *leases,
 void mr_leases_receive(struct mr_leases *leases, uint64_t from,
                        struct mr_slice msg, uint64_t now_ms);
 
-/* Renew; from any server. Answered within MR_LEASES_RENEW_MS. */
+/* Renew; from any server. It comes out of mr_leases_finished() within
+ * MR_LEASES_RENEW_MS and a little. */
 void mr_leases_renew(struct mr_leases *leases, struct mr_lease_renewal *renewal,
                      uint64_t now_ms);
 
 /* A renewal that nobody could answer for so long ends with MR_E_NOLEADER. */
 #define MR_LEASES_RENEW_MS 5000
 
-/* See mr_leases_io. */
+/* Leases that may wait for an answer on one server; more are MR_E_BUSY. */
+#define MR_LEASES_WAITING_MAX 100000
+
+/* Take out the next renewal that is answered; NULL: none. The owner calls
+ * renewal->done(renewal, renewal->err). To be asked after each mr_leases_tick().
+ */
+struct mr_lease_renewal *mr_leases_finished(struct mr_leases *leases);
+
+/* See mr_leases_io; @err as of mr_raft_proposal. What the command did must have
+ * been told by mr_leases_change() before. */
 void mr_leases_proposed(struct mr_leases *leases, uint64_t ticket,
                         enum mr_err err, uint64_t now_ms);
 
@@ -127,9 +143,8 @@ void mr_leases_confirmed(struct mr_leases *leases, uint64_t term,
 
 /* Do what is due: send the renewals of the last milliseconds in one message to
  * each server, end leases, take over, time out. Returns when to call again, in
- * milliseconds from @now_ms; call it after every call above as well, or at once
- * when the loop is idle. A gap between two calls that is longer than announced
- * is a pause of this server. */
+ * milliseconds from @now_ms; call it after every call above as well. A gap
+ * between calls that is much longer than announced is a pause of this server. */
 uint64_t mr_leases_tick(struct mr_leases *leases, uint64_t now_ms);
 
 /* What is known of the renewals of one lease. */
@@ -153,7 +168,7 @@ struct mr_leases_stats {
     uint64_t takeovers;    /* Times this server merged ages as a new leader. */
     uint64_t pauses;       /* Gaps of our own clock. */
     uint64_t bad_messages; /* Dropped. */
-    uint64_t waiting;      /* Renewals that wait now. */
+    uint64_t waiting;      /* Leases whose renewal waits now. */
 };
 
 /* Counters since the start. */
