@@ -249,8 +249,10 @@ static void dispatch(struct kv_batch *b, const Mr__Command *cmd)
         kv_lease_end(b, cmd->lease_end);
         break;
     case MR__COMMAND__OP_SESSION_CREATE:
+        kv_session_create(b, cmd->session_create);
+        break;
     case MR__COMMAND__OP_SESSION_DESTROY:
-        kv_batch_refuse(b, "Sessions are not supported");
+        kv_session_destroy(b, cmd->session_destroy);
         break;
     case MR__COMMAND__OP__NOT_SET:
     case _MR__COMMAND__OP__CASE_IS_INT_SIZE:
@@ -262,7 +264,7 @@ enum mr_err mr_kv_apply(struct mr_kv *kv, struct mr_slice cmd,
                         struct mr_kv_result *out_result)
 {
     struct kv_batch *b = &kv->batch;
-    struct mr_kv_result result = {MR_KV_DONE, false, 0, ""};
+    struct mr_kv_result result = {.verdict = MR_KV_DONE};
     Mr__Command *decoded = NULL;
     enum mr_err err;
 

@@ -4,6 +4,7 @@
  * Merging: node fields are replaced, other services and checks are kept.
  */
 #include "kv/catalog.h"
+#include "kv/lefts.h"
 
 /* ------------------------------------------------------------ commands */
 
@@ -59,10 +60,22 @@ static enum kv_scope scope_of(const Mr__Deregister *cmd)
                                 : KV_SCOPE_ALL;
 }
 
+static void deregister_node(struct kv_batch *b, const Mr__Deregister *cmd)
+{
+    Mr__Node *node = kv_node_find(&b->tx, &b->arena, cmd->node);
+
+    if (node == NULL) {
+        return;
+    }
+    kv_node_remove(b, node);
+    if (cmd->left) {
+        kv_left_add(b, node, cmd->is_server, cmd->left_ms);
+    }
+}
+
 void kv_catalog_deregister(struct kv_batch *b, const Mr__Deregister *cmd)
 {
     enum kv_scope scope = scope_of(cmd);
-    Mr__Node *node;
 
     if (cmd->node[0] == '\0') {
         kv_batch_refuse(b, "Must provide node");
@@ -80,10 +93,7 @@ void kv_catalog_deregister(struct kv_batch *b, const Mr__Deregister *cmd)
         kv_node_parts_remove(b, cmd->node, scope);
         kv_node_prune(b, cmd->node);
     } else {
-        node = kv_node_find(&b->tx, &b->arena, cmd->node);
-        if (node != NULL) {
-            kv_node_remove(b, node);
-        }
+        deregister_node(b, cmd);
     }
 }
 

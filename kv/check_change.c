@@ -10,6 +10,7 @@
 #include "kv/catalog.h"
 #include "kv/events.h"
 #include "kv/leases.h"
+#include "kv/sessions.h"
 
 #define NS_PER_MS 1000000
 
@@ -245,6 +246,9 @@ void kv_check_ensure(struct kv_batch *b, const char *node,
     settle_lease(b, &wanted, wanted.lease_id, true);
     write_check(b, replaced, &wanted, old == NULL ? 0 : old->create_rev);
     tell_change(b, old, &wanted);
+    if (old != NULL && !is_critical(old) && is_critical(&wanted)) {
+        kv_check_sessions_end(b, node, wanted.check_id);
+    }
 }
 
 /* ------------------------------------------------------------ removal */
@@ -257,6 +261,7 @@ void kv_check_remove(struct kv_batch *b, const char *node, const char *check_id,
     if (old != NULL && kv_in_scope(scope, old->origin)) {
         drop_row(b, old);
         kv_event_check(b, MR_KV_EVENT_DEREGISTERED, old);
+        kv_check_sessions_end(b, node, check_id);
     }
 }
 

@@ -25,6 +25,7 @@ static void add_evidence(struct mr_kv_event *event,
 static void tell(struct kv_batch *b, struct mr_kv_event *event)
 {
     event->service = event->service == NULL ? "" : event->service;
+    event->service_id = event->service_id == NULL ? "" : event->service_id;
     event->status = event->status == NULL ? "" : event->status;
     event->by = b->cmd->by;
     event->time_ms = b->cmd->time_ms;
@@ -93,6 +94,7 @@ void kv_event_check(struct kv_batch *b, enum mr_kv_event_kind kind,
                                 .subject = MR_KV_SUBJECT_CHECK,
                                 .node = check->node,
                                 .id = check->check_id,
+                                .service_id = check->service_id,
                                 .status = check->status};
 
     if (b->hooks->event != NULL) {

@@ -48,6 +48,9 @@ void kv_key_pack(struct mr_buf *b, const struct kv_key_row *r)
     kv_put_varint(b, r->flags);
     kv_put_varint(b, r->lock_index);
     put_bytes(b, r->session);
+    if (r->session.len > 0) {
+        kv_put_varint(b, r->fence);
+    }
     if (r->key.len > KV_KEY_CUT) {
         put_bytes(b, r->key);
     }
@@ -62,6 +65,10 @@ bool kv_key_unpack(const struct kv_row *row, struct kv_key_row *out)
     if (row->key.len < 1 || !kv_get_revs(&rest, &r.revs) ||
         !kv_get_varint(&rest, &r.flags) ||
         !kv_get_varint(&rest, &r.lock_index) || !get_bytes(&rest, &r.session)) {
+        return false;
+    }
+    r.fence = 0;
+    if (r.session.len > 0 && !kv_get_varint(&rest, &r.fence)) {
         return false;
     }
     r.key = mr_slice((const uint8_t *)row->key.data + 1, row->key.len - 1);

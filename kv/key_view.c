@@ -21,6 +21,7 @@ static void fill_key(struct kv_arena *arena, const struct kv_key_row *row,
     out->value = to_binary(row->value);
     out->flags = row->flags;
     out->lock_index = row->lock_index;
+    out->fence = row->fence;
     out->create_rev = row->revs.create;
     out->modify_rev = row->revs.modify;
     if (row->session.len > 0) {

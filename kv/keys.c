@@ -6,6 +6,7 @@
 #include "kv/keys.h"
 
 #include "kv/kv.h"
+#include "kv/locks.h"
 
 /* Keys of a recursive delete are collected and deleted this many at a time. */
 #define DELETE_CHUNK 512
@@ -30,9 +31,14 @@ static bool key_allowed(struct kv_batch *b, struct mr_slice key, bool is_prefix)
 
 /* ------------------------------------------------------------ put */
 
-static void store_key(struct kv_batch *b, struct mr_slice key_bytes,
-                      const struct mr_slice *old, struct kv_key_row *r)
+/* Write @r in place of @old, whose session was @old_session, as it lies in the
+ * arena. */
+static void store_key(struct kv_batch *b, struct mr_slice at,
+                      const struct mr_slice *old, struct mr_slice old_session,
+                      struct kv_key_row *r)
 {
+    bool is_same_holder = mr_slice_eq(old_session, r->session);
+
     r->revs.modify = kv_batch_revision(b);
     if (old == NULL) {
         r->revs.create = r->revs.modify;
@@ -44,51 +50,113 @@ static void store_key(struct kv_batch *b, struct mr_slice key_bytes,
         kv_tx_fail(&b->tx, MR_E_NOMEM);
         return;
     }
-    kv_tx_swap(&b->tx, key_bytes, old, mr_buf_slice(&b->body));
+    kv_tx_swap(&b->tx, at, old, mr_buf_slice(&b->body));
+    if (old_session.len > 0 && !is_same_holder) {
+        kv_index_lock(&b->tx, old_session, r->key, false);
+    }
+    if (r->session.len > 0 && !is_same_holder) {
+        kv_index_lock(&b->tx, r->session, r->key, true);
+    }
     b->meta.keys_rev = b->meta.revision;
     kv_batch_touch(b, MR_KV_TOPIC_KEY, r->key);
 }
 
+/* Find the row at @at: *@out_old is its value, or untouched when there is none.
+ * False: it cannot be written. */
+static bool find_row(struct kv_batch *b, struct mr_slice at,
+                     struct mr_slice key, struct mr_slice *out_old,
+                     struct kv_key_row *out_row)
+{
+    struct kv_row row = {at, {NULL, 0}};
+
+    if (!kv_tx_get(&b->tx, at, &row.value)) {
+        return b->tx.err == MR_OK;
+    }
+    if (!kv_key_unpack(&row, out_row)) {
+        kv_tx_fail(&b->tx, MR_E_CORRUPT);
+        return false;
+    }
+    if (!mr_slice_eq(out_row->key, key)) {
+        kv_batch_refuse(b, "Another key has the same hash");
+        return false;
+    }
+    *out_old = row.value;
+    return true;
+}
+
+/* Whether @cmd may be done to the key, which is now as @old says. Sets who
+ * holds it then: without acquire and release it stays with whom it is, and the
+ * lock index falls to 0. */
+static bool put_allowed(struct kv_batch *b, const Mr__KeyPut *cmd,
+                        const struct kv_key_row *old, struct kv_key_row *wanted)
+{
+    if (cmd->acquire[0] != '\0' && cmd->release[0] != '\0') {
+        kv_batch_refuse(b, "Conflicting flags: acquire and release");
+        return false;
+    }
+    if (!kv_fence_holds(b, to_slice(cmd->fence_key), cmd->fence)) {
+        return false;
+    }
+    if (cmd->has_cas && cmd->cas != old->revs.modify) {
+        b->result->verdict = MR_KV_MISMATCH; /* 0: only if absent. */
+        return false;
+    }
+    if (cmd->acquire[0] != '\0') {
+        return kv_lock_take(b, cmd->acquire, old, wanted);
+    }
+    if (cmd->release[0] != '\0') {
+        return kv_lock_give(b, cmd->release, old, wanted);
+    }
+    wanted->session = old->session;
+    wanted->fence = old->fence;
+    return true;
+}
+
 void kv_keys_put(struct kv_batch *b, const Mr__KeyPut *cmd)
 {
-    struct kv_key_row new_row = {.key = to_slice(cmd->key),
-                                 .value = to_slice(cmd->value),
-                                 .flags = cmd->flags};
-    struct kv_key_row old_row = {.revs = {0, 0}};
+    struct kv_key_row wanted = {.key = to_slice(cmd->key),
+                                .value = to_slice(cmd->value),
+                                .flags = cmd->flags};
+    struct kv_key_row row = {.revs = {0, 0}};
+    struct mr_slice old = {NULL, 0};
     struct kv_row_key k;
     struct mr_slice at;
-    struct mr_slice old;
-    bool is_old;
 
-    if (!key_allowed(b, new_row.key, false)) {
+    if (!key_allowed(b, wanted.key, false)) {
         return;
     }
-    kv_key_locate(&k, new_row.key);
+    kv_key_locate(&k, wanted.key);
     at = kv_key_slice(&k);
-    is_old = kv_tx_get(&b->tx, at, &old);
-    if (is_old) {
-        struct kv_row row = {at, old};
+    if (!find_row(b, at, wanted.key, &old, &row) ||
+        !put_allowed(b, cmd, &row, &wanted)) {
+        return;
+    }
+    if (old.data != NULL && row.flags == wanted.flags &&
+        row.lock_index == wanted.lock_index &&
+        mr_slice_eq(row.session, wanted.session) &&
+        mr_slice_eq(row.value, wanted.value)) {
+        return;
+    }
+    wanted.revs.create = row.revs.create;
+    store_key(b, at, old.data == NULL ? NULL : &old,
+              kv_arena_copy(&b->arena, row.session), &wanted);
+}
 
-        if (!kv_key_unpack(&row, &old_row)) {
-            kv_tx_fail(&b->tx, MR_E_CORRUPT);
-            return;
-        }
-        if (!mr_slice_eq(old_row.key, new_row.key)) {
-            kv_batch_refuse(b, "Another key has the same hash");
-            return;
-        }
+void kv_key_release(struct kv_batch *b, struct mr_slice key)
+{
+    struct kv_key_row row = {.revs = {0, 0}};
+    struct mr_slice old = {NULL, 0};
+    struct mr_slice session;
+    struct kv_row_key k;
+
+    kv_key_locate(&k, key);
+    if (find_row(b, kv_key_slice(&k), key, &old, &row) && old.data != NULL) {
+        session = kv_arena_copy(&b->arena, row.session);
+        row.key = key;
+        row.session = mr_slice(NULL, 0);
+        row.fence = 0;
+        store_key(b, kv_key_slice(&k), &old, session, &row);
     }
-    if (cmd->has_cas && cmd->cas != old_row.revs.modify) {
-        b->result->verdict = MR_KV_MISMATCH; /* 0: only if absent. */
-        return;
-    }
-    if (is_old && old_row.flags == new_row.flags && old_row.lock_index == 0 &&
-        mr_slice_eq(old_row.value, new_row.value)) {
-        return;
-    }
-    new_row.revs.create = old_row.revs.create;
-    new_row.session = old_row.session;
-    store_key(b, at, is_old ? &old : NULL, &new_row);
 }
 
 /* ------------------------------------------------------------ graves */
@@ -172,34 +240,45 @@ static void bury(struct kv_batch *b, struct mr_slice key)
 
 /* ------------------------------------------------------------ delete */
 
-static void delete_row(struct kv_batch *b, struct mr_slice row_key,
-                       struct mr_slice key)
+/* Delete @key, which @session holds, or nobody. */
+static void delete_row(struct kv_batch *b, struct mr_slice key,
+                       struct mr_slice session)
 {
     uint64_t rev = kv_batch_revision(b);
+    struct kv_row_key k;
 
-    if (kv_tx_del(&b->tx, row_key)) {
+    kv_key_locate(&k, key);
+    if (kv_tx_del(&b->tx, kv_key_slice(&k))) {
         b->meta.keys--;
+    }
+    if (session.len > 0) {
+        kv_index_lock(&b->tx, session, key, false);
     }
     b->meta.keys_rev = rev;
     kv_batch_touch(b, MR_KV_TOPIC_KEY, key);
+}
+
+void kv_key_remove(struct kv_batch *b, struct mr_slice key)
+{
+    struct kv_key_row row;
+
+    if (kv_key_find(&b->tx, key, &row)) {
+        delete_row(b, key, kv_arena_copy(&b->arena, row.session));
+        bury(b, key);
+    }
 }
 
 static void delete_one(struct kv_batch *b, const Mr__KeyDelete *cmd)
 {
     struct mr_slice key = to_slice(cmd->key);
     struct kv_key_row row;
-    struct kv_row_key k;
 
-    if (!kv_key_find(&b->tx, key, &row)) {
-        return;
-    }
-    if (cmd->has_cas && cmd->cas != row.revs.modify) {
+    if (kv_key_find(&b->tx, key, &row) && cmd->has_cas &&
+        cmd->cas != row.revs.modify) {
         b->result->verdict = MR_KV_MISMATCH;
         return;
     }
-    kv_key_locate(&k, key);
-    delete_row(b, kv_key_slice(&k), key);
-    bury(b, key);
+    kv_key_remove(b, key);
 }
 
 /* Delete up to DELETE_CHUNK keys under @prefix; false when none was left. */
@@ -208,23 +287,22 @@ static bool delete_chunk(struct kv_batch *b, struct mr_slice prefix)
     struct kv_key_scan scan;
     struct kv_key_row row;
     struct mr_slice keys[DELETE_CHUNK];
+    struct mr_slice sessions[DELETE_CHUNK];
     size_t n = 0;
     size_t i;
 
     kv_arena_reset(&b->scratch);
     kv_key_scan_open(&scan, &b->tx, &b->scratch, prefix);
     while (n < DELETE_CHUNK && kv_key_scan_next(&scan, &row)) {
-        keys[n++] = kv_arena_copy(&b->scratch, row.key);
+        keys[n] = kv_arena_copy(&b->scratch, row.key);
+        sessions[n++] = kv_arena_copy(&b->scratch, row.session);
     }
     kv_key_scan_close(&scan);
     if (b->scratch.failed) {
         kv_tx_fail(&b->tx, MR_E_NOMEM);
     }
     for (i = 0; i < n && b->tx.err == MR_OK; i++) {
-        struct kv_row_key k;
-
-        kv_key_locate(&k, keys[i]);
-        delete_row(b, kv_key_slice(&k), keys[i]);
+        delete_row(b, keys[i], sessions[i]);
     }
     return n > 0 && b->tx.err == MR_OK;
 }
@@ -240,7 +318,8 @@ static void delete_tree(struct kv_batch *b, struct mr_slice prefix)
 
 void kv_keys_delete(struct kv_batch *b, const Mr__KeyDelete *cmd)
 {
-    if (!key_allowed(b, to_slice(cmd->key), cmd->recurse)) {
+    if (!key_allowed(b, to_slice(cmd->key), cmd->recurse) ||
+        !kv_fence_holds(b, to_slice(cmd->fence_key), cmd->fence)) {
         return;
     }
     if (cmd->recurse) {

@@ -7,8 +7,9 @@
  * beginning (a bucket) lie together and are sorted when they are read. The row
  * then holds the key as well.
  *
- * Row: revs, flags, lock index, length of the session and the session, [length
- * of the key and the key,] and the value to the end. Read without copying.
+ * Row: revs, flags, lock index, length of the session and the session, [fence, if
+ * there is a session,] [length of the key and the key,] and the value to the
+ * end. Read without copying.
  */
 #ifndef MR_KV_KEYS_H
 #define MR_KV_KEYS_H
@@ -31,6 +32,7 @@ struct kv_key_row {
     struct kv_revs revs;
     uint64_t flags;
     uint64_t lock_index;
+    uint64_t fence; /* 0 without a session. */
 };
 
 /* The row's key for @key. */

@@ -186,5 +186,15 @@ void kv_catalog_deregister(struct kv_batch *b, const Mr__Deregister *cmd);
 void kv_catalog_check_update(struct kv_batch *b, const Mr__CheckUpdate *cmd);
 /* As kv_keys_put(). */
 void kv_lease_end(struct kv_batch *b, const Mr__LeaseEnd *cmd);
+/* As kv_keys_put(). */
+void kv_session_create(struct kv_batch *b, const Mr__SessionCreate *cmd);
+/* As kv_keys_put(). */
+void kv_session_destroy(struct kv_batch *b, const Mr__SessionDestroy *cmd);
+
+/* Take the lock of @key from whoever has it; the key stays. */
+void kv_key_release(struct kv_batch *b, struct mr_slice key);
+
+/* Delete @key; nothing when there is none. */
+void kv_key_remove(struct kv_batch *b, struct mr_slice key);
 
 #endif /* MR_KV_INTERNAL_H */

@@ -6,6 +6,9 @@
  */
 #include "kv/catalog.h"
 #include "kv/leases.h"
+#include "kv/lefts.h"
+#include "kv/locks.h"
+#include "kv/sessions.h"
 
 #define EXPIRED "TTL expired"
 #define EXPIRED_AFTER "TTL expired (last output before timeout follows): "
@@ -64,6 +67,15 @@ static void reap_node(struct kv_batch *b, const Mr__Lease *lease)
     }
 }
 
+static void end_session(struct kv_batch *b, const Mr__Lease *lease)
+{
+    Mr__Session *session = kv_session_find(&b->tx, &b->arena, lease->name);
+
+    if (session != NULL) {
+        kv_session_end(b, session);
+    }
+}
+
 /* Do what the end of @lease, whose row is gone, brings. */
 static void take_effect(struct kv_batch *b, const Mr__Lease *lease)
 {
@@ -84,8 +96,15 @@ static void take_effect(struct kv_batch *b, const Mr__Lease *lease)
         reap_node(b, lease);
         break;
     case MR__LEASE_KIND__LEASE_SESSION:
+        end_session(b, lease);
+        break;
     case MR__LEASE_KIND__LEASE_LOCK_DELAY:
+        kv_index_lock_delay(&b->tx, mr_slice(lease->key.data, lease->key.len),
+                            lease->id, false);
+        break;
     case MR__LEASE_KIND__LEASE_LEFT:
+        kv_left_drop(b, lease->node);
+        break;
     case _MR__LEASE_KIND_IS_INT_SIZE:
         break;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Queries on leases and on members that left. */
 #include "kv/leases.h"
+#include "kv/sessions.h"
 #include "kv/walk.h"
 
 enum mr_err mr_kv_lease_list(struct mr_kv_view *view, mr_kv_lease_cb cb,
@@ -59,8 +60,7 @@ static bool find_body(struct kv_tx *tx, enum mr_kv_subject subject,
         is_found = kv_check_find(tx, node, id, &k, out_body);
         break;
     case MR_KV_SUBJECT_SESSION:
-        kv_key_init(&k, KV_SESSION);
-        kv_key_lower(&k, id);
+        kv_session_key(&k, id);
         is_found = kv_tx_get(tx, kv_key_slice(&k), out_body);
         break;
     }
@@ -104,4 +104,28 @@ enum mr_err mr_kv_lease_find(struct mr_kv_view *view,
         *out_ref = ref;
     }
     return err;
+}
+
+/* ------------------------------------------------------------ left members */
+
+enum mr_err mr_kv_left_list(struct mr_kv_view *view, mr_kv_left_cb cb,
+                            void *arg)
+{
+    static const uint8_t table = KV_LEFT;
+    struct kv_scan scan;
+    struct kv_row row;
+
+    kv_scan_open(&scan, kv_view_tx(view), mr_slice(&table, 1));
+    while (kv_scan_next(&scan, &row)) {
+        Mr__Left *left;
+        enum mr_err err = kv_unpack_left(kv_view_arena(view), &row, &left);
+
+        if (err != MR_OK) {
+            kv_tx_fail(kv_view_tx(view), err);
+        } else if (!cb(arg, left)) {
+            break;
+        }
+    }
+    kv_scan_close(&scan);
+    return kv_view_error(view);
 }

@@ -79,6 +79,7 @@ struct mr_kv_result {
     } verdict;
     bool changed;      /* Whether the command got a revision of its own. */
     uint64_t revision; /* The store's revision after the command. */
+    uint64_t fence;    /* A successful KeyPut.acquire: Key.fence. Else 0. */
     char text[256];    /* Why it was refused, else "". */
 };
 

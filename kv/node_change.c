@@ -12,6 +12,8 @@
 #include "kv/catalog.h"
 #include "kv/events.h"
 #include "kv/leases.h"
+#include "kv/lefts.h"
+#include "kv/sessions.h"
 
 #define SERF_CHECK "serfHealth"
 #define SERF_DEAD "Agent not live or unreachable"
@@ -172,6 +174,7 @@ void kv_node_remove(struct kv_batch *b, const Mr__Node *node)
     struct kv_row_key k;
 
     kv_node_parts_remove(b, node->name, KV_SCOPE_ALL);
+    kv_node_sessions_end(b, node->name);
     kv_lease_drop(b, node->lease_id);
     kv_node_touch(b, node->name);
     kv_index_node(&b->tx, node, false);
@@ -274,6 +277,9 @@ static void ensure_node(struct kv_batch *b, const Mr__Node *node,
 
     if (compare(b, node, &k, &value, &wanted) == KV_SAME) {
         return;
+    }
+    if (old == NULL) {
+        kv_left_drop(b, node->name); /* It is back. */
     }
     wanted.create_rev = create_rev == 0 ? wanted.create_rev : create_rev;
     if (node->ttl_ms > 0) {

@@ -7,6 +7,8 @@
  */
 #include "kv/catalog.h"
 #include "kv/keys.h"
+#include "kv/locks.h"
+#include "kv/sessions.h"
 #include "kv/snapshot.h"
 
 #define CHUNK_ROWS 2048
@@ -85,13 +87,52 @@ static enum mr_err derive_grave(struct rebuild *r, const struct kv_row *row)
 static enum mr_err derive_lease(struct rebuild *r, const struct kv_row *row)
 {
     Mr__Lease *lease;
+    enum mr_err err = kv_unpack_lease(&r->arena, row, &lease);
 
-    return kv_unpack_lease(&r->arena, row, &lease);
+    if (err == MR_OK && lease->kind == MR__LEASE_KIND__LEASE_LOCK_DELAY) {
+        kv_index_lock_delay(&r->writer,
+                            mr_slice(lease->key.data, lease->key.len),
+                            lease->id, true);
+    }
+    return err;
+}
+
+static enum mr_err derive_key(struct rebuild *r, const struct kv_row *row)
+{
+    struct kv_key_row key;
+
+    if (!kv_key_unpack(row, &key)) {
+        return MR_E_CORRUPT;
+    }
+    if (key.session.len > 0) {
+        kv_index_lock(&r->writer, key.session, key.key, true);
+    }
+    return MR_OK;
+}
+
+static enum mr_err derive_left(struct rebuild *r, const struct kv_row *row)
+{
+    Mr__Left *left;
+
+    return kv_unpack_left(&r->arena, row, &left); /* Only a look. */
+}
+
+static enum mr_err derive_session(struct rebuild *r, const struct kv_row *row)
+{
+    Mr__Session *session;
+    enum mr_err err = kv_unpack_session(&r->arena, row, &session);
+
+    if (err == MR_OK) {
+        kv_index_session(&r->writer, session, true);
+    }
+    return err;
 }
 
 static enum mr_err derive(struct rebuild *r, const struct kv_row *row)
 {
     switch (*(const uint8_t *)row->key.data) {
+    case KV_KEY:
+        return derive_key(r, row);
     case KV_GRAVE:
         return derive_grave(r, row);
     case KV_NODE:
@@ -102,6 +143,10 @@ static enum mr_err derive(struct rebuild *r, const struct kv_row *row)
         return derive_check(r, row);
     case KV_LEASE:
         return derive_lease(r, row);
+    case KV_SESSION:
+        return derive_session(r, row);
+    case KV_LEFT:
+        return derive_left(r, row);
     default:
         return MR_OK; /* Nothing follows from it. */
     }
@@ -165,7 +210,7 @@ enum mr_err kv_rebuild_derived(struct kv_env *env)
     bool is_done = false;
 
     kv_arena_init(&r.arena);
-    kv_key_init(&from, KV_GRAVE); /* Nothing follows from the keys. */
+    kv_key_init(&from, KV_KEY);
     while (err == MR_OK && !is_done) {
         err = run_chunk(env, &r, &from, &is_done);
     }

@@ -312,7 +312,10 @@ static void put(struct kv_tx *tx, struct mr_slice key, struct mr_slice value,
     MDB_val v = to_val(value);
     int rv;
 
-    mr_assert(tx->writable && tx->cursors_used == 0 && key.len > 0);
+    mr_assert(tx->writable && tx->cursors_used == 0);
+    if (key.len == 0) {
+        kv_tx_fail(tx, MR_E_CORRUPT); /* Names too long: a false snapshot's. */
+    }
     if (tx->err != MR_OK) {
         return;
     }
@@ -353,6 +356,9 @@ bool kv_tx_del(struct kv_tx *tx, struct mr_slice key)
     int rv;
 
     mr_assert(tx->writable && tx->cursors_used == 0);
+    if (key.len == 0) {
+        return false; /* Names too long: nothing can be there. */
+    }
     if (in_digest(key)) {
         if (!kv_tx_get(tx, key, &old)) {
             return false;
