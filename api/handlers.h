@@ -222,4 +222,21 @@ bool api_config_prepare(struct api_request *req);
 enum mr_err api_config_get(struct api_request *req, struct mr_kv_view *view,
                            struct mr_buf *out);
 
+/* ---- why_routes.c: /v1/agent/why */
+
+/* Refuses an empty argument and a bad ?max. */
+bool api_why_prepare(struct api_request *req);
+/* GET /v1/agent/why/service/ID, by ID or name */
+enum mr_err api_why_service(struct api_request *req, struct mr_kv_view *view,
+                            struct mr_buf *out);
+/* GET /v1/agent/why/node/NAME */
+enum mr_err api_why_node(struct api_request *req, struct mr_kv_view *view,
+                         struct mr_buf *out);
+/* GET /v1/agent/why/check/ID */
+enum mr_err api_why_check(struct api_request *req, struct mr_kv_view *view,
+                          struct mr_buf *out);
+/* GET /v1/agent/why/session/ID */
+enum mr_err api_why_session(struct api_request *req, struct mr_kv_view *view,
+                            struct mr_buf *out);
+
 #endif /* API_HANDLERS_H */
