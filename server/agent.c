@@ -200,9 +200,34 @@ static void wake(void *arg)
     (void)uv_async_send(&a->wakeup); /* Fails on a closing handle only. */
 }
 
+static void on_event(void *arg, const struct mr_kv_event *event)
+{
+    const struct server_agent *a = arg;
+
+    if (a->why != NULL) {
+        mr_why_add(a->why, event);
+    }
+}
+
+/* The ring of events is for people: without it the agent runs all the same. */
+static void start_why(struct server_agent *a)
+{
+    char *path = server_identity_path(&a->identity, "events");
+    struct mr_detail detail = {"out of memory"};
+
+    if (path == NULL || mr_why_open(path, 0, &a->why, &detail) != MR_OK) {
+        mr_log_warn("agent", "microreg why will know no events: %s",
+                    detail.text);
+    }
+    mr_free(path);
+}
+
 static enum mr_err start_kv(struct server_agent *a, struct mr_detail *detail)
 {
-    struct mr_kv_options options = {.boot_id = a->identity.boot_id};
+    struct mr_kv_options options = {
+        .boot_id = a->identity.boot_id,
+        .hooks = {.arg = a, .event = on_event},
+    };
     char *dir = server_identity_path(&a->identity, "kv");
     enum mr_err err;
 
@@ -418,8 +443,10 @@ static enum mr_err write_pid(const char *path, struct mr_detail *detail)
  * server_agent_run(), which closes whatever exists. */
 static enum mr_err start_parts(struct server_agent *a, struct mr_detail *detail)
 {
-    enum mr_err err = start_kv(a, detail);
+    enum mr_err err;
 
+    start_why(a);
+    err = start_kv(a, detail);
     if (err == MR_OK) {
         err = start_raft(a, detail);
     }
@@ -487,6 +514,7 @@ static int run_on_loop(struct server_agent *a)
         (void)uv_run(&a->loop, UV_RUN_DEFAULT);
     }
     mr_kv_close(a->kv);
+    mr_why_close(a->why);
     if (a->cfg.pid_file != NULL && status == 0) {
         (void)unlink(a->cfg.pid_file); /* Somebody else may have done it. */
     }

@@ -65,6 +65,7 @@ struct server_agent {
     struct mr_list leaving; /* struct server_wish: told when we left. */
     unsigned n_reloads;     /* Being read by libuv's pool. */
 
+    struct mr_why *why; /* NULL: events are not kept. */
     struct mr_kv *kv;
     struct mr_raft *raft;
     struct mr_api *_Atomic api; /* Its workers ask for its figures. */

@@ -267,5 +267,6 @@ struct mr_api_host server_host(struct server_agent *agent)
         .stats = host_stats,
         .metrics_prometheus = host_prometheus,
         .metrics_json = host_json,
+        .why = agent->why,
     };
 }
