@@ -28,34 +28,48 @@ struct service_body {
 #define SERVICE_MANY(kind, name, member, table)                                \
     DECODE_MANY_IN(struct service_body, kind, name, service, member, table)
 
+/* The members of a service, whose checks are of @check_table. */
+#define SERVICE_MEMBERS(check_table)                                           \
+    SERVICE(DECODE_TEXT, "ID", id), SERVICE(DECODE_TEXT, "Name", name),        \
+        SERVICE_MANY(DECODE_TEXTS, "Tags", tags, NULL),                        \
+        SERVICE(DECODE_TEXT, "Address", address),                              \
+        SERVICE(DECODE_INT, "Port", port),                                     \
+        SERVICE_MANY(DECODE_MAP, "Meta", meta, &body_pairs),                   \
+        {"Check", DECODE_OBJECT, offsetof(struct service_body, check), 0,      \
+         check_table},                                                         \
+        DECODE_MANY(struct service_body, DECODE_OBJECTS, "Checks", checks,     \
+                    check_table),                                              \
+        {"Weights", DECODE_OBJECT, offsetof(struct service_body, weights), 0,  \
+         &body_weights},                                                       \
+        SERVICE(DECODE_BOOL, "EnableTagOverride", enable_tag_override),        \
+        SERVICE(DECODE_BOOL, "enable_tag_override", enable_tag_override),      \
+        SERVICE_MANY(DECODE_MAP, "TaggedAddresses", tagged_addresses,          \
+                     &body_addresses),                                         \
+        SERVICE_MANY(DECODE_MAP, "tagged_addresses", tagged_addresses,         \
+                     &body_addresses),                                         \
+        SERVICE(DECODE_TEXT, "Kind", kind), DECODE_SKIP("Token"),              \
+        {"Proxy", DECODE_EMPTY, 0, 0, NULL},                                   \
+    {                                                                          \
+        "Connect", DECODE_EMPTY, 0, 0, NULL                                    \
+    }
+
 static const struct decode_field service_fields[] = {
-    SERVICE(DECODE_TEXT, "ID", id),
-    SERVICE(DECODE_TEXT, "Name", name),
-    SERVICE_MANY(DECODE_TEXTS, "Tags", tags, NULL),
-    SERVICE(DECODE_TEXT, "Address", address),
-    SERVICE(DECODE_INT, "Port", port),
-    SERVICE_MANY(DECODE_MAP, "Meta", meta, &body_pairs),
-    {"Check", DECODE_OBJECT, offsetof(struct service_body, check), 0,
-     &define_service_check},
-    DECODE_MANY(struct service_body, DECODE_OBJECTS, "Checks", checks,
-                &define_service_check),
-    {"Weights", DECODE_OBJECT, offsetof(struct service_body, weights), 0,
-     &body_weights},
-    SERVICE(DECODE_BOOL, "EnableTagOverride", enable_tag_override),
-    SERVICE(DECODE_BOOL, "enable_tag_override", enable_tag_override),
-    SERVICE_MANY(DECODE_MAP, "TaggedAddresses", tagged_addresses,
-                 &body_addresses),
-    SERVICE_MANY(DECODE_MAP, "tagged_addresses", tagged_addresses,
-                 &body_addresses),
-    SERVICE(DECODE_TEXT, "Kind", kind),
-    DECODE_SKIP("Token"),
-    {"Proxy", DECODE_EMPTY, 0, 0, NULL},
-    {"Connect", DECODE_EMPTY, 0, 0, NULL},
+    SERVICE_MEMBERS(&define_service_check),
 };
 static const struct decode_table service_table = {
     .go_name = "",
     .fields = service_fields,
     .n_fields = MR_ARRAY_LEN(service_fields),
+    .size = sizeof(struct service_body),
+};
+
+static const struct decode_field file_fields[] = {
+    SERVICE_MEMBERS(&define_file_check_table),
+};
+const struct decode_table define_file_service_table = {
+    .go_name = "",
+    .fields = file_fields,
+    .n_fields = MR_ARRAY_LEN(file_fields),
     .size = sizeof(struct service_body),
 };
 
@@ -306,32 +320,49 @@ static enum mr_err finish_checks(struct decode *d, struct service_body *b,
     return MR_OK;
 }
 
+/* What becomes of a decoded body. */
+static enum mr_err finish_service(struct decode *d, struct service_body *b,
+                                  struct define_service *out)
+{
+    struct define_service result;
+    enum mr_err err = validate_service(d, b);
+
+    if (err != MR_OK) {
+        return err;
+    }
+    if (!is_given(b->service.id)) {
+        b->service.id = b->service.name;
+    }
+    b->service.origin = MR__ORIGIN__AGENT;
+    err = add_addresses(d, &b->service);
+    if (err == MR_OK) {
+        err = finish_checks(d, b, &result);
+    }
+    if (err != MR_OK) {
+        return err;
+    }
+    result.service = b->service;
+    *out = result;
+    return MR_OK;
+}
+
 enum mr_err define_service(struct decode *d, struct mr_slice body,
                            struct define_service *out)
 {
     struct service_body b = {.service = MR__SERVICE__INIT};
-    struct define_service result;
     enum mr_err err = decode_body(d, body, &service_table, &b);
 
     if (err != MR_OK) {
         return err == MR_E_INVALID ? define_decode_failed(d) : err;
     }
-    err = validate_service(d, &b);
-    if (err != MR_OK) {
-        return err;
-    }
-    if (!is_given(b.service.id)) {
-        b.service.id = b.service.name;
-    }
-    b.service.origin = MR__ORIGIN__AGENT;
-    err = add_addresses(d, &b.service);
-    if (err == MR_OK) {
-        err = finish_checks(d, &b, &result);
-    }
-    if (err != MR_OK) {
-        return err;
-    }
-    result.service = b.service;
-    *out = result;
-    return MR_OK;
+    return finish_service(d, &b, out);
+}
+
+enum mr_err define_file_service(struct decode *d, struct mr_slice body,
+                                struct define_service *out)
+{
+    struct service_body b = {.service = MR__SERVICE__INIT};
+    enum mr_err err = decode_body(d, body, &define_file_service_table, &b);
+
+    return err != MR_OK ? err : finish_service(d, &b, out);
 }

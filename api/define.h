@@ -38,6 +38,18 @@ MR_MUST_CHECK enum mr_err define_check(struct decode *d, struct mr_slice body,
 const char *define_refusal(Mr__Check *const *checks, size_t n_checks,
                            bool enable_scripts);
 
+/* As define_service() and define_check(), of configuration files; members have
+ * the names of define_file_service_table by now. d->error is the bare reason. */
+MR_MUST_CHECK enum mr_err define_file_service(struct decode *d,
+                                              struct mr_slice body,
+                                              struct define_service *out);
+/* See define_file_service(). */
+MR_MUST_CHECK enum mr_err
+define_file_check(struct decode *d, struct mr_slice body, Mr__Check *out_check);
+
+/* The members of a service in a configuration file. */
+extern const struct decode_table define_file_service_table;
+
 /* Whether @status is one that an agent's check may have. */
 bool define_status_valid(const char *status);
 

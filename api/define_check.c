@@ -88,6 +88,22 @@ static const struct decode_table check_table = {
     .init = init_check_body,
 };
 
+/* In a file there is one form of check, alone or within a service. */
+static const struct decode_field file_fields[] = {
+    CHECK_MEMBERS,
+    CHECK(DECODE_TEXT, "ID", check_id),
+    CHECK(DECODE_TEXT, "CheckID", check_id),
+    CHECK(DECODE_TEXT, "ServiceID", service_id),
+    DECODE_SKIP("Token"),
+};
+const struct decode_table define_file_check_table = {
+    .go_name = "",
+    .fields = file_fields,
+    .n_fields = MR_ARRAY_LEN(file_fields),
+    .size = sizeof(struct define_check_body),
+    .init = init_check_body,
+};
+
 static const struct decode_field update_fields[] = {
     DECODE_FIELD(Mr__CheckUpdate, DECODE_TEXT, "Status", status),
     DECODE_FIELD(Mr__CheckUpdate, DECODE_TEXT, "Output", output),
@@ -197,20 +213,12 @@ void define_check_finish(struct define_check_body *body)
     }
 }
 
-enum mr_err define_check(struct decode *d, struct mr_slice body,
-                         Mr__Check *out_check)
+/* What becomes of a decoded body. */
+static enum mr_err finish_check(struct decode *d, struct define_check_body *b,
+                                Mr__Check *out_check)
 {
-    struct define_check_body *b = decode_alloc(d, sizeof *b);
     enum mr_err err;
 
-    if (b == NULL) {
-        return MR_E_NOMEM;
-    }
-    init_check_body(b);
-    err = decode_body(d, body, &check_table, b);
-    if (err != MR_OK) {
-        return err == MR_E_INVALID ? define_decode_failed(d) : err;
-    }
     if (!is_given(b->check.name)) {
         return decode_fail(d, "Missing check name");
     }
@@ -227,6 +235,41 @@ enum mr_err define_check(struct decode *d, struct mr_slice body,
     define_check_finish(b);
     *out_check = b->check;
     return MR_OK;
+}
+
+/* The struct of a body, in the arena. */
+static struct define_check_body *new_body(struct decode *d)
+{
+    struct define_check_body *b = decode_alloc(d, sizeof *b);
+
+    if (b != NULL) {
+        init_check_body(b);
+    }
+    return b;
+}
+
+enum mr_err define_check(struct decode *d, struct mr_slice body,
+                         Mr__Check *out_check)
+{
+    struct define_check_body *b = new_body(d);
+    enum mr_err err =
+        b == NULL ? MR_E_NOMEM : decode_body(d, body, &check_table, b);
+
+    if (err != MR_OK) {
+        return err == MR_E_INVALID ? define_decode_failed(d) : err;
+    }
+    return finish_check(d, b, out_check);
+}
+
+enum mr_err define_file_check(struct decode *d, struct mr_slice body,
+                              Mr__Check *out_check)
+{
+    struct define_check_body *b = new_body(d);
+    enum mr_err err = b == NULL
+                          ? MR_E_NOMEM
+                          : decode_body(d, body, &define_file_check_table, b);
+
+    return err != MR_OK ? err : finish_check(d, b, out_check);
 }
 
 /* The longest start of @text that is at most @max bytes and whole characters. */

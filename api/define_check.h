@@ -13,6 +13,9 @@ struct define_check_body {
 /* A check within a service's definition: struct define_check_body. */
 extern const struct decode_table define_service_check;
 
+/* A check in a configuration file: likewise. */
+extern const struct decode_table define_file_check_table;
+
 /* Whether a service's "Check" says nothing: {} or a zero TTL. */
 bool define_check_is_empty(const struct define_check_body *body);
 
