@@ -19,6 +19,7 @@
 #define N_READS 1000000
 #define N_WALKS 20000
 #define PER_SERVICE 50
+#define ENDED_AT_ONCE 1000
 
 static struct mr_kv *kv;
 static uint64_t applied;
@@ -162,6 +163,146 @@ static double registers_per_s(unsigned n, unsigned instances, int64_t port)
     return n / (now() - start);
 }
 
+/* ------------------------------------------------------------ leases */
+
+/* The IDs of the leases there are, in an order that is not that of the keys. */
+struct lease_ids {
+    uint64_t *ids;
+    size_t n;
+    size_t cap;
+};
+
+static bool add_lease(void *arg, const Mr__Lease *lease)
+{
+    struct lease_ids *list = arg;
+
+    if (list->n == list->cap) {
+        list->cap = list->cap == 0 ? 4096 : list->cap * 2;
+        list->ids = realloc(list->ids, list->cap * sizeof *list->ids);
+        if (list->ids == NULL) {
+            exit(1);
+        }
+    }
+    list->ids[list->n++] = lease->id;
+    return true;
+}
+
+static struct lease_ids all_leases(void)
+{
+    struct lease_ids list = {NULL, 0, 0};
+    struct mr_kv_view *view;
+
+    must(mr_kv_view_begin(kv, &view), "view");
+    must(mr_kv_lease_list(view, add_lease, &list), "leases");
+    mr_kv_view_end(view);
+    return list;
+}
+
+/* End every lease there is now, ENDED_AT_ONCE in a command, each command in a
+ * batch of its own. Returns microseconds a lease. */
+static double end_all_us(void)
+{
+    struct lease_ids list = all_leases();
+    Mr__LeaseEnd__Ended *ended = calloc(ENDED_AT_ONCE, sizeof *ended);
+    Mr__LeaseEnd__Ended **items = calloc(ENDED_AT_ONCE, sizeof(void *));
+    double start = now();
+    size_t at = 0;
+
+    if (ended == NULL || items == NULL) {
+        exit(1);
+    }
+    while (at < list.n) {
+        Mr__LeaseEnd end = MR__LEASE_END__INIT;
+        Mr__Command cmd = MR__COMMAND__INIT;
+        size_t n = 0;
+
+        for (; n < ENDED_AT_ONCE && at < list.n; n++) {
+            mr__lease_end__ended__init(&ended[n]);
+            ended[n].id = list.ids[at++];
+            ended[n].silent_ms = 30000;
+            items[n] = &ended[n];
+        }
+        end.leases = items;
+        end.n_leases = n;
+        end.leader = (char *)"bench";
+        cmd.op_case = MR__COMMAND__OP_LEASE_END;
+        cmd.lease_end = &end;
+        apply(&cmd);
+        finish();
+    }
+    free(items);
+    free(ended);
+    free(list.ids);
+    return (now() - start) * 1e6 / (double)(list.n == 0 ? 1 : list.n);
+}
+
+/* Register instance @i in the native registry, as go-micro's nodes are. */
+static void register_native(unsigned i)
+{
+    Mr__Node node = MR__NODE__INIT;
+    Mr__Service service = MR__SERVICE__INIT;
+    Mr__Service *services[] = {&service};
+    Mr__Register reg = MR__REGISTER__INIT;
+    Mr__Command cmd = MR__COMMAND__INIT;
+    Mr__Pair meta = MR__PAIR__INIT;
+    Mr__Pair *metas[] = {&meta};
+    char node_name[64];
+    char address[32];
+    char id[80];
+    char name[32];
+    char *tags[] = {
+        (char *)"t-789caa564a2acd2b2928cd492c2a56b2524a2b2d29ca07",
+        (char *)"e-789c5c8f410ac2301045f739c5307b69ab82143d8a74d1a4b68124",
+        (char *)"v-789c32d433d03300040000ffff02ce00ee"};
+
+    (void)snprintf(name, sizeof name, "go.micro.srv.s%04u", i / PER_SERVICE);
+    (void)snprintf(node_name, sizeof node_name, "registry:%s", name);
+    (void)snprintf(address, sizeof address, "10.1.%u.%u", i / 256 % 256,
+                   i % 256);
+    (void)snprintf(id, sizeof id, "%s-%08x-7d1b-4e5f", name, i * 2654435761u);
+    node.name = node_name;
+    service.id = id;
+    service.name = name;
+    service.address = address;
+    service.port = 8080;
+    service.tags = tags;
+    service.n_tags = 3;
+    service.origin = MR__ORIGIN__REGISTRY;
+    service.ttl_ms = 30000;
+    service.digest = i + 1;
+    meta.key = (char *)"server";
+    meta.value = (char *)"grpc";
+    service.meta = metas;
+    service.n_meta = 1;
+    reg.node = &node;
+    reg.services = services;
+    reg.n_services = 1;
+    cmd.op_case = MR__COMMAND__OP_REGISTER;
+    cmd.register_ = &reg;
+    apply(&cmd);
+}
+
+static double natives_per_s(unsigned instances)
+{
+    double start = now();
+    unsigned i;
+
+    for (i = 0; i < instances; i++) {
+        register_native((unsigned)((uint64_t)i * 7919 % instances));
+    }
+    finish();
+    return instances / (now() - start);
+}
+
+/* Leases that end together: TTL checks (then their critical services have none)
+ * and registrations. */
+static void bench_leases(unsigned instances)
+{
+    (void)printf("\"ttl_check_end_us\":%.2f,", end_all_us());
+    (void)printf("\"register_native\":%.0f,", natives_per_s(instances));
+    (void)printf("\"registration_end_us\":%.2f,", end_all_us());
+}
+
 static void ignore_wake(struct mr_kv_waiter *waiter)
 {
     (void)waiter;
@@ -299,6 +440,7 @@ int main(int argc, char **argv)
     (void)printf("\"views\":%.0f,", views_per_s());
     (void)printf("\"gets\":%.0f,", gets_per_s(100000));
     (void)printf("\"instances_walked\":%.0f,", walks_per_s(instances));
+    bench_leases(instances);
     (void)printf("\"rss_end_kb\":%ld}\n", rss_kb());
     mr_buf_deinit(&cmd_buf);
     mr_kv_close(kv);
