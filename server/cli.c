@@ -103,6 +103,26 @@ static const struct command commands[] = {
      "Files, or folders with *.json files.", server_cli_validate},
     {"version", "", "format", "Prints the version", "Needs no server.",
      server_cli_version},
+    {"why", NULL, NULL, "Tells what became of a registration, and why", NULL,
+     NULL},
+    {"why check", "ID", HTTP " format", "Why a check has its status",
+     "Who set it last, and the renewals of a TTL check.\n\n"
+     "      $ microreg why check service:greeter-1",
+     server_cli_why_check},
+    {"why node", "NAME", HTTP " format", "Why a node is there, dead or gone",
+     "What its agent's lease says, and what happened on it.\n\n"
+     "      $ microreg why node web-7",
+     server_cli_why_node},
+    {"why service", "ID", HTTP " format",
+     "Why a service is there, hidden or gone",
+     "ID is that of an instance, or a service's name. The server that is\n"
+     "  asked answers by itself, also without a leader: who registered it,\n"
+     "  its last renewals, who ended it, when and on what evidence.\n\n"
+     "      $ microreg why service greeter-1",
+     server_cli_why_service},
+    {"why session", "ID", HTTP " format", "Why a session lives or ended",
+     "      $ microreg why session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
+     server_cli_why_session},
 };
 
 int server_cli_fail(const char *fmt, ...)

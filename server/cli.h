@@ -198,5 +198,13 @@ int server_cli_reload(struct server_cli *cli);
 int server_cli_validate(struct server_cli *cli);
 /* version */
 int server_cli_version(struct server_cli *cli);
+/* why service ID */
+int server_cli_why_service(struct server_cli *cli);
+/* why node NAME */
+int server_cli_why_node(struct server_cli *cli);
+/* why check ID */
+int server_cli_why_check(struct server_cli *cli);
+/* why session ID */
+int server_cli_why_session(struct server_cli *cli);
 
 #endif /* MR_SERVER_CLI_H */
