@@ -33,7 +33,7 @@ static void tell_unknown(const struct why *w, struct mr_buf *out)
     if (w->req->options->host.why == NULL) {
         mr_buf_str(out, "are none");
     } else if (w->since_ms == 0) {
-        mr_buf_str(out, "begin now");
+        mr_buf_str(out, "are none yet");
     } else {
         mr_buf_str(out, "reach back to ");
         why_text_time(out, w->since_ms);
@@ -49,9 +49,6 @@ static void summarize(struct why *w, struct mr_buf *out)
         mr_buf_printf(out, "It is not registered: %s", w->last);
     } else {
         mr_buf_add(out, w->text.data, w->text.len);
-        if (out->len > 0 && out->data[0] >= 'a' && out->data[0] <= 'z') {
-            out->data[0] = (uint8_t)(out->data[0] - 'a' + 'A');
-        }
         if (w->last_is_an_end) {
             mr_buf_printf(out, ". The last one that went: %s", w->last);
         }

@@ -122,7 +122,7 @@ static void add_check(struct why *w, const Mr__Check *check)
 
     begin_row(w, &j);
     write_check(w, &j, check);
-    mr_buf_printf(&w->text, "check %s on node %s is %s", check->check_id,
+    mr_buf_printf(&w->text, "Check %s on node %s is %s", check->check_id,
                   check->node, check->status);
     if (is_critical(check)) {
         tell_check(w, check);
@@ -222,7 +222,7 @@ static void add_instance(struct why *w, const struct mr_kv_instance *instance)
 
     begin_row(w, &j);
     write_instance(w, &j, instance);
-    mr_buf_printf(&w->text, "service %s (ID %s) on node %s is registered",
+    mr_buf_printf(&w->text, "Service %s (ID %s) on node %s is registered",
                   instance->service->name, instance->service->id,
                   instance->node->name);
     if (hiding != NULL) {
@@ -373,7 +373,7 @@ static enum mr_err node_state(struct why *w)
                 is_gone ? MR__LEASE_KIND__LEASE_NODE_REAP
                         : MR__LEASE_KIND__LEASE_NODE);
     mr_json_object_end(&j);
-    mr_buf_printf(&w->text, "node %s (%s) is registered", node->name,
+    mr_buf_printf(&w->text, "Node %s (%s) is registered", node->name,
                   node->address);
     err = mr_kv_node_checks(w->view, node->name, on_node_check, w, NULL);
     if (is_gone) {
@@ -409,7 +409,7 @@ static enum mr_err session_state(struct why *w)
     mr_json_ku64(&j, "CreateIndex", session->create_rev);
     write_lease(w, &j, session->lease_id, MR__LEASE_KIND__LEASE_SESSION);
     mr_json_object_end(&j);
-    mr_buf_printf(&w->text, "session %s (\"%s\") on node %s is alive",
+    mr_buf_printf(&w->text, "Session %s (\"%s\") on node %s is alive",
                   session->id, session->name, session->node);
     if (session->lease_id != 0) {
         tell_lease(w, session->lease_id, "it was", "renewed");

@@ -213,6 +213,9 @@ void why_text_event(struct mr_buf *out, const struct mr_kv_event *event)
         mr_buf_str(out, event->subject == MR_KV_SUBJECT_SESSION
                             ? " was created"
                             : " was registered");
+        if (event->status[0] != '\0') {
+            mr_buf_printf(out, " as %s", event->status);
+        }
         add_by(out, event->by);
         break;
     case MR_KV_EVENT_CHANGED:

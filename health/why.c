@@ -161,7 +161,6 @@ struct search {
     struct mr_slice *kept; /* query->max of them; data is owned. */
     uint64_t n_found;
     uint64_t since_ms;
-    bool has_begun;
     bool failed;
 };
 
@@ -193,8 +192,7 @@ static bool keep(void *arg, struct mr_slice record,
     struct mr_slice *place;
     void *copy;
 
-    if (!s->has_begun) {
-        s->has_begun = true;
+    if (s->since_ms == 0) {
         s->since_ms = event->time_ms;
     }
     if (!s->query->match(s->query->arg, event) || is_repeated(s, record)) {
