@@ -150,7 +150,7 @@ static enum mr_err unknown(struct walk *w, const struct decode_table *table,
 
     for (size_t i = 0; i < table->n_fields && p->candidate != NULL; i++) {
         snake(table->fields[i].name, name);
-        p->candidate(p->arg, name);
+        p->candidate(p->arg, key, name);
     }
     p->is_unknown = true;
     return complain(w, "invalid config key %.100s", key);

@@ -22,9 +22,9 @@ enum mr_define_kind { MR_DEFINE_SERVICE, MR_DEFINE_CHECK };
 struct mr_define_problem {
     char path[256]; /* The member, "checks[1].ttl"; "" is the whole. */
     char text[512];
-    /* Set by the caller, may be NULL: for a member that does not exist, told
-     * each name that does; borrowed for the call. */
-    void (*candidate)(void *arg, const char *name);
+    /* Set by the caller, may be NULL: when there is no member @wanted, told each
+     * @name that there is; borrowed for the call. */
+    void (*candidate)(void *arg, const char *wanted, const char *name);
     void *arg;
     bool is_unknown; /* The member does not exist. */
 };

@@ -31,6 +31,12 @@ static struct server_list *as_list(struct server_config *cfg,
     return (struct server_list *)(void *)((char *)cfg + o->offset);
 }
 
+static struct server_definitions *as_definitions(struct server_config *cfg,
+                                                 const struct server_option *o)
+{
+    return (struct server_definitions *)(void *)((char *)cfg + o->offset);
+}
+
 static bool is_kept(const struct server_option *o)
 {
     return o->use == SERVER_OPTION_LIVE || o->use == SERVER_OPTION_START;
@@ -238,6 +244,7 @@ enum mr_err server_config_set(struct server_config *cfg,
         return server_list_add(as_list(cfg, option), text);
     case SERVER_OPTION_PAIRS:
         return set_pair(as_list(cfg, option), option, text, detail);
+    case SERVER_OPTION_DEFINITIONS: /* They are no text. */
     case SERVER_OPTION_ANY:
         break;
     }
@@ -278,6 +285,9 @@ static void forget(struct server_config *cfg, const struct server_option *o)
     case SERVER_OPTION_LIST:
     case SERVER_OPTION_PAIRS:
         server_list_deinit(as_list(cfg, o));
+        break;
+    case SERVER_OPTION_DEFINITIONS:
+        server_definitions_deinit(as_definitions(cfg, o));
         break;
     case SERVER_OPTION_BOOL:
     case SERVER_OPTION_INT:
@@ -344,6 +354,9 @@ void server_config_json(const struct server_config *cfg,
         is_list ? mr_json_array_end(&j) : mr_json_object_end(&j);
         break;
     }
+    case SERVER_OPTION_DEFINITIONS:
+        server_definitions_json(as_definitions(c, option), out);
+        break;
     case SERVER_OPTION_ANY:
         mr_json_null(&j);
         break;

@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/slice.h"
+#include "server/definitions.h"
 
 /* Owned texts. Of pairs: key, value, key, value ... */
 struct server_list {
@@ -73,6 +74,7 @@ struct server_config {
     struct server_list start_join;
     struct server_list node_meta;   /* Pairs. */
     struct server_list service_ttl; /* Pairs. */
+    struct server_definitions definitions;
     struct server_list config_file;
     struct server_list config_dir;
 
@@ -89,10 +91,11 @@ enum server_option_type {
     SERVER_OPTION_BOOL,
     SERVER_OPTION_TEXT,
     SERVER_OPTION_INT,
-    SERVER_OPTION_DURATION, /* Go's notation; kept in nanoseconds. */
-    SERVER_OPTION_LIST,     /* Texts; each source appends. */
-    SERVER_OPTION_PAIRS,    /* key=value as a flag, an object in files. */
-    SERVER_OPTION_ANY       /* Any JSON value; never kept. */
+    SERVER_OPTION_DURATION,    /* Go's notation; kept in nanoseconds. */
+    SERVER_OPTION_LIST,        /* Texts; each source appends. */
+    SERVER_OPTION_PAIRS,       /* key=value as a flag, an object in files. */
+    SERVER_OPTION_DEFINITIONS, /* Services and checks; in files only. */
+    SERVER_OPTION_ANY          /* Any JSON value; never kept. */
 };
 
 enum server_option_use {

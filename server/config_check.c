@@ -323,6 +323,11 @@ enum mr_err server_config_check(struct server_config *cfg,
         err = check_ports(cfg, detail);
     }
     if (err == MR_OK) {
+        err = server_definitions_check(
+            &cfg->definitions, cfg->enable_scripts || cfg->enable_local_scripts,
+            detail);
+    }
+    if (err == MR_OK) {
         err = apply_dev(cfg);
     }
     return err;

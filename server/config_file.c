@@ -240,6 +240,9 @@ static enum mr_err set_value(const struct file *f, const char *path,
         return set_list(f, path, o, value);
     case SERVER_OPTION_PAIRS:
         return set_pairs(f, path, o, value);
+    case SERVER_OPTION_DEFINITIONS:
+        return server_definitions_add(&f->cfg->definitions, f->path, f->text,
+                                      path, value, f->detail);
     case SERVER_OPTION_ANY:
         return is_off(value) ? MR_OK : set_text(f, path, o, "");
     }

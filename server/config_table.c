@@ -40,6 +40,11 @@
         flag, key, SERVER_OPTION_DURATION, SERVER_OPTION_START, AT(member),    \
             initial, min, max, help                                            \
     }
+#define DEFINITIONS(key, help)                                                 \
+    {                                                                          \
+        NULL, key, SERVER_OPTION_DEFINITIONS, SERVER_OPTION_LIVE,              \
+            AT(definitions), NULL, 0, 0, help                                  \
+    }
 /* Consul's options without a member here. */
 #define IGNORED(flag, key, type, why)                                          \
     {                                                                          \
@@ -57,9 +62,6 @@
 #define NO_TLS "TLS is not supported yet"
 #define NO_ACL "access control is not supported yet"
 #define NO_CONNECT "Connect and its proxies are not supported"
-#define NO_DEFINITIONS                                                         \
-    "services and checks in files are not supported yet; register them with "  \
-    "PUT /v1/agent/service/register"
 #define NO_ROTATE                                                              \
     "the log file is not rotated by itself; SIGHUP opens it again after a "    \
     "rotation"
@@ -115,7 +117,11 @@ static const struct server_option table[] = {
     INT("server-port", "ports.server", server_port, "8300", 1, 65535,
         "Port for the traffic between servers."),
 
-    /* ---- checks ---- */
+    /* ---- services and checks ---- */
+    DEFINITIONS("service", "A service to register, with its checks."),
+    DEFINITIONS("services", "A list of services."),
+    DEFINITIONS("check", "A check of this node, or of one of its services."),
+    DEFINITIONS("checks", "A list of checks."),
     BOOL("enable-script-checks", "enable_script_checks", START, enable_scripts,
          "false",
          "Run script checks, also those that clients register: whoever reaches "
@@ -312,10 +318,6 @@ static const struct server_option table[] = {
     REFUSED(NULL, "segments", ANY, NULL, ENTERPRISE),
     REFUSED("ui-dir", "ui_dir", TEXT, "", "the page is part of the binary"),
     REFUSED(NULL, "enable_debug", BOOL, "false", "there is no pprof"),
-    REFUSED(NULL, "service", ANY, NULL, NO_DEFINITIONS),
-    REFUSED(NULL, "services", ANY, NULL, NO_DEFINITIONS),
-    REFUSED(NULL, "check", ANY, NULL, NO_DEFINITIONS),
-    REFUSED(NULL, "checks", ANY, NULL, NO_DEFINITIONS),
     REFUSED(NULL, "watches", ANY, NULL,
             "the agent runs no watches; use a blocking query"),
 };
