@@ -61,6 +61,8 @@ Mr__Node *self_node(const struct mr_api_agent *agent, struct decode *d)
     node->id = (char *)agent->node_id;
     node->address = (char *)agent->address;
     node->datacenter = (char *)agent->datacenter;
+    node->ttl_ms = agent->node_ttl_ms;
+    node->reap_ms = agent->node_reap_ms;
     node->has_tagged_addresses = true;
     node->n_tagged_addresses = MR_ARRAY_LEN(addresses) / 2;
     node->tagged_addresses = make_pairs(d, addresses, node->n_tagged_addresses);

@@ -41,6 +41,7 @@ static void on_raft_closed(void *arg)
 
     a->state = SERVER_CLOSED;
     server_host_close(a);
+    server_leases_stop(a->leases); /* Its answers go to the API. */
     mr_api_stop(a->api);
     a->api = NULL;
     a->raft = NULL;
@@ -172,6 +173,22 @@ static void on_change(void *arg)
         status.has_leader) {
         (void)uv_timer_start(&a->tick, on_tick, 0, 0); /* Never fails. */
     }
+    server_leases_look(a->leases);
+}
+
+static void on_message(void *arg, uint64_t from, struct mr_slice msg)
+{
+    const struct server_agent *a = arg;
+
+    server_leases_message(a->leases, from, msg);
+}
+
+/* Between two renewals of our node's lease. */
+static uint64_t renew_ms(const struct server_agent *a)
+{
+    uint64_t quarter_ms = a->self.node_ttl_ms / 4;
+
+    return quarter_ms < TICK_MS ? quarter_ms : TICK_MS;
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -185,7 +202,7 @@ static void on_tick(uv_timer_t *timer)
     server_upkeep_run(a);
     (void)uv_timer_start(
         timer, on_tick, /* Never fails. */
-        atomic_load(&a->upkeep.is_registered) ? TICK_MS : SOON_MS, 0);
+        atomic_load(&a->upkeep.is_registered) ? renew_ms(a) : SOON_MS, 0);
 }
 
 static void on_wakeup(uv_async_t *async)
@@ -222,11 +239,50 @@ static void start_why(struct server_agent *a)
     mr_free(path);
 }
 
+static void on_leases(void *arg, const struct mr_kv_lease_change *changes,
+                      size_t n)
+{
+    const struct server_agent *a = arg;
+
+    server_leases_changed(a->leases, changes, n);
+}
+
+static void on_leases_reset(void *arg)
+{
+    const struct server_agent *a = arg;
+
+    server_leases_reset(a->leases);
+}
+
+static enum mr_err propose(void *arg, struct mr_raft_proposal *proposal)
+{
+    const struct server_agent *a = arg;
+
+    return mr_raft_propose(a->raft, proposal);
+}
+
+static enum mr_err start_leases(struct server_agent *a,
+                                struct mr_detail *detail)
+{
+    struct server_leases_options options = {.loop = &a->loop,
+                                            .node_name = a->cfg.node_name,
+                                            .propose = propose,
+                                            .on_fatal = on_fatal,
+                                            .arg = a};
+
+    return server_leases_new(&options, &a->leases) == MR_OK
+               ? MR_OK
+               : mr_fail(detail, MR_E_NOMEM, "out of memory");
+}
+
 static enum mr_err start_kv(struct server_agent *a, struct mr_detail *detail)
 {
     struct mr_kv_options options = {
         .boot_id = a->identity.boot_id,
-        .hooks = {.arg = a, .event = on_event},
+        .hooks = {.arg = a,
+                  .leases = on_leases,
+                  .leases_reset = on_leases_reset,
+                  .event = on_event},
     };
     char *dir = server_identity_path(&a->identity, "kv");
     enum mr_err err;
@@ -237,7 +293,13 @@ static enum mr_err start_kv(struct server_agent *a, struct mr_detail *detail)
     options.dir = dir;
     err = mr_kv_open(&options, &a->kv, detail);
     mr_free(dir);
-    return err;
+    if (err != MR_OK) {
+        return err;
+    }
+    err = server_leases_load(a->leases, a->kv);
+    return err == MR_OK ? MR_OK
+                        : mr_fail(detail, err, "cannot read the leases: %s",
+                                  mr_strerror(err));
 }
 
 static enum mr_err start_raft(struct server_agent *a, struct mr_detail *detail)
@@ -265,6 +327,7 @@ static enum mr_err start_raft(struct server_agent *a, struct mr_detail *detail)
         .fsm = server_wire(a->kv),
         .on_fatal = on_fatal,
         .on_change = on_change,
+        .on_message = on_message,
         .arg = a,
     };
     enum mr_err err;
@@ -275,6 +338,9 @@ static enum mr_err start_raft(struct server_agent *a, struct mr_detail *detail)
     err = mr_raft_open(&a->loop, &options, &a->raft, detail);
     mr_free(dir);
     a->is_raft_open = err == MR_OK;
+    if (err == MR_OK) {
+        server_leases_start(a->leases, a->raft);
+    }
     return err;
 }
 
@@ -354,6 +420,8 @@ static void fill_self(struct server_agent *a)
         .bootstrap_expect = (unsigned)cfg->bootstrap_expect,
         .server_port = (uint16_t)cfg->server_port,
         .dns_port = (uint16_t)(cfg->dns_port < 0 ? 0 : cfg->dns_port),
+        .node_ttl_ms = (uint64_t)(cfg->node_lease_ns / NS_PER_MS),
+        .node_reap_ms = (uint64_t)(cfg->reconnect_timeout_ns / NS_PER_MS),
         .meta = (const char *const *)cfg->node_meta.items,
         .n_meta = cfg->node_meta.n / 2,
     };
@@ -446,7 +514,10 @@ static enum mr_err start_parts(struct server_agent *a, struct mr_detail *detail)
     enum mr_err err;
 
     start_why(a);
-    err = start_kv(a, detail);
+    err = start_leases(a, detail);
+    if (err == MR_OK) {
+        err = start_kv(a, detail);
+    }
     if (err == MR_OK) {
         err = start_raft(a, detail);
     }
@@ -514,6 +585,7 @@ static int run_on_loop(struct server_agent *a)
         (void)uv_run(&a->loop, UV_RUN_DEFAULT);
     }
     mr_kv_close(a->kv);
+    server_leases_free(a->leases);
     mr_why_close(a->why);
     if (a->cfg.pid_file != NULL && status == 0) {
         (void)unlink(a->cfg.pid_file); /* Somebody else may have done it. */

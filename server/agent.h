@@ -22,11 +22,11 @@
 #include "base/queue.h"
 #include "dns/mr_dns.h"
 #include "health/mr_check.h"
-#include "health/mr_health.h"
 #include "kv/mr_kv.h"
 #include "raft/mr_raft.h"
 #include "server/config.h"
 #include "server/identity.h"
+#include "server/leases.h"
 
 enum server_state {
     SERVER_STARTING,
@@ -39,11 +39,12 @@ enum server_state {
 
 /* What the catalog says about this server and the others, kept true. */
 struct server_upkeep {
-    atomic_bool is_registered;   /* Ours went through since the start. */
-    atomic_bool is_deregistered; /* For leaving; the inbox looks at it. */
-    atomic_uint n_proposed;      /* On their way. */
-    struct mr_liveness liveness;
-    uint64_t last_run_ms;
+    atomic_bool is_registered;       /* Ours went through since the start. */
+    atomic_bool is_deregistered;     /* For leaving; the inbox looks at it. */
+    atomic_uint n_proposed;          /* On their way. */
+    struct mr_lease_renewal renewal; /* Of our node's lease. */
+    struct mr_lease_item item;
+    bool is_renewing;       /* The renewal is on its way. */
     char last_refusal[256]; /* Logged once. Guarded by refusal_lock. */
     pthread_mutex_t refusal_lock;
 };
@@ -66,6 +67,7 @@ struct server_agent {
     unsigned n_reloads;     /* Being read by libuv's pool. */
 
     struct mr_why *why; /* NULL: events are not kept. */
+    struct server_leases *leases;
     struct mr_kv *kv;
     struct mr_raft *raft;
     struct mr_api *_Atomic api; /* Its workers ask for its figures. */
@@ -131,8 +133,8 @@ void server_signals_stop(struct server_agent *agent);
 
 /* ---- upkeep.c ---- */
 
-/* Register this node when it is missing and, on the leader, set the serfHealth
- * of servers that fell silent or came back. Core thread, every second. */
+/* Renew our node's lease, or register the node when it is missing or has none.
+ * Core thread, every second. */
 void server_upkeep_run(struct server_agent *agent);
 
 /* Take this node out of the catalog; server_agent_deregistered() follows,

@@ -68,6 +68,8 @@ struct server_config {
     int64_t default_query_time_ns;
     int64_t max_query_time_ns;
     int64_t node_ttl_ns;
+    int64_t node_lease_ns;
+    int64_t reconnect_timeout_ns;
     int64_t check_update_interval_ns;
     int64_t check_output_max_size;
     struct server_list retry_join;

@@ -136,6 +136,14 @@ static const struct server_option table[] = {
     INT("check_output_max_size", "check_output_max_size", check_output_max_size,
         "4096", 1, 64 * 1024, "Bytes that are kept of a check's output."),
 
+    /* ---- liveness ---- */
+    DURATION("node-ttl", "node_ttl", node_lease_ns, "4s", 1 * S, 3600 * S,
+             "An agent that does not renew its node's lease for so long is "
+             "dead: its serfHealth turns critical."),
+    DURATION(NULL, "reconnect_timeout", reconnect_timeout_ns, "1h", 1 * S,
+             8760 * 3600 * S,
+             "A dead node is removed with everything on it after so long."),
+
     /* ---- the cluster ---- */
     BOOL("bootstrap", "bootstrap", START, bootstrap, "false",
          "The same as -bootstrap-expect=1."),
@@ -237,8 +245,6 @@ static const struct server_option table[] = {
     IGNORED(NULL, "disable_update_check", BOOL, "nobody phones home"),
     IGNORED(NULL, "disable_anonymous_signature", BOOL, "nobody phones home"),
     IGNORED(NULL, "disable_remote_exec", BOOL, "there is no remote exec"),
-    IGNORED(NULL, "reconnect_timeout", TEXT,
-            "a server is removed after three days of silence"),
     IGNORED(NULL, "check_deregister_interval_min", TEXT,
             "a critical service is removed when it was critical for as long as "
             "its check says"),

@@ -219,6 +219,21 @@ void server_host_close(struct server_agent *agent)
 
 /* ---- figures ---- */
 
+static enum mr_err host_renew(void *arg, struct mr_lease_renewal *renewal)
+{
+    const struct server_agent *a = arg;
+
+    return server_leases_renew(a->leases, renewal);
+}
+
+static bool host_lease_age(void *arg, uint64_t lease_id,
+                           struct mr_lease_age *out_age)
+{
+    const struct server_agent *a = arg;
+
+    return server_leases_age(a->leases, lease_id, out_age);
+}
+
 static void host_debug_config(void *arg, struct mr_buf *out_json)
 {
     const struct server_agent *a = arg;
@@ -267,6 +282,8 @@ struct mr_api_host server_host(struct server_agent *agent)
         .stats = host_stats,
         .metrics_prometheus = host_prometheus,
         .metrics_json = host_json,
+        .renew = host_renew,
+        .lease_age = host_lease_age,
         .why = agent->why,
     };
 }

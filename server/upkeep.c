@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the catalog says about servers, kept true.
+ * Our own node in the catalog, kept alive.
  *
- * - Every server registers its own node, when a leader is there, and again
- *   when the row is missing or says something else.
- * - The leader turns serfHealth of a server critical that fell silent, and
- *   passing again when it hears it (health/liveness.c). A server that was wiped
- *   has a new ID, and takes over its name when the old one is critical.
+ * - A server registers its own node, when a leader is there, and again when the
+ *   row is missing or says something else.
+ * - The node has a lease, which is renewed several times in its TTL. A server
+ *   that falls silent loses it: the state turns its serfHealth critical
+ *   (health/mr_lease.h). Told that the lease is unknown, it registers again. A
+ *   server that was wiped has a new ID, and takes over its name when the old
+ *   one is dead.
  *
  * Proposals are never waited for: while some are on their way, nothing more is
- * proposed.
+ * proposed; and one renewal is on its way at a time.
  */
 #include "server/agent.h"
 
@@ -18,13 +20,11 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "health/mr_health.h"
 
-#define SERVERS_MAX 32
-#define PAUSED_MS 2500 /* Between two runs, which are a second apart. */
+#define HEALTH_CHECK_ID "serfHealth"
 #define SERVER_SERVICE "consul"
 
-enum purpose { PURPOSE_REGISTER, PURPOSE_HEALTH, PURPOSE_DEREGISTER };
+enum purpose { PURPOSE_REGISTER, PURPOSE_DEREGISTER };
 
 /* One command of ours on its way. */
 struct proposal {
@@ -109,7 +109,7 @@ static enum mr_err propose(struct proposal *p)
     return err;
 }
 
-/* ---- our own node ---- */
+/* ---- registering ---- */
 
 static void register_self(struct server_agent *a)
 {
@@ -145,13 +145,15 @@ static bool is_in_catalog(const struct server_agent *a, struct mr_kv_view *view)
     const char *name = a->self.node_name;
 
     if (mr_kv_node_get(view, name, &node, NULL) != MR_OK ||
-        mr_kv_check_get(view, name, MR_HEALTH_CHECK_ID, &check) != MR_OK ||
+        mr_kv_check_get(view, name, HEALTH_CHECK_ID, &check) != MR_OK ||
         mr_kv_service_get(view, name, SERVER_SERVICE, &service) != MR_OK) {
         return true; /* No memory now: look again in a second. */
     }
     return node != NULL && check != NULL && service != NULL &&
            strcasecmp(node->id, a->self.node_id) == 0 &&
-           strcmp(node->address, a->self.address) == 0;
+           strcmp(node->address, a->self.address) == 0 &&
+           node->ttl_ms == a->self.node_ttl_ms &&
+           node->reap_ms == a->self.node_reap_ms;
 }
 
 /* Whether a living node of another ID has our name: registering would be
@@ -164,7 +166,7 @@ static bool is_name_taken(struct server_agent *a, struct mr_kv_view *view)
     char text[256];
 
     if (mr_kv_node_get(view, name, &node, NULL) != MR_OK || node == NULL ||
-        mr_kv_check_get(view, name, MR_HEALTH_CHECK_ID, &check) != MR_OK ||
+        mr_kv_check_get(view, name, HEALTH_CHECK_ID, &check) != MR_OK ||
         check == NULL || node->id[0] == '\0' ||
         strcasecmp(node->id, a->self.node_id) == 0 ||
         strcmp(check->status, "passing") != 0) {
@@ -177,67 +179,55 @@ static bool is_name_taken(struct server_agent *a, struct mr_kv_view *view)
     return true;
 }
 
-/* ---- the leader's look at the servers ---- */
+/* ---- renewing ---- */
 
-static void propose_health(void *arg, const char *node, bool is_alive)
+/* Core thread. */
+static void on_renewed(struct mr_lease_renewal *renewal, enum mr_err err)
 {
-    struct proposal *p = new_proposal(arg, PURPOSE_HEALTH);
+    struct server_upkeep *u =
+        mr_container_of(renewal, struct server_upkeep, renewal);
 
-    if (p != NULL) {
-        mr_liveness_command(node, is_alive, &p->cmd);
-    }
-    if (propose(p) == MR_OK) {
-        mr_log_info("agent", "server %s node=\"%s\"",
-                    is_alive ? "is back" : "does not answer", node);
+    u->is_renewing = false;
+    if (err == MR_OK && u->item.answer == MR_LEASE_UNKNOWN) {
+        atomic_store(&u->is_registered, false);
     }
 }
 
-static void look_at_servers(struct server_agent *a, struct mr_kv_view *view)
+/* Renew the lease of our node; false: it has none. */
+static bool renew_self(struct server_agent *a, struct mr_kv_view *view)
 {
-    struct mr_raft_peer peers[SERVERS_MAX];
-    struct mr_health_contact contacts[SERVERS_MAX];
-    size_t n = mr_raft_peers(a->raft, peers, SERVERS_MAX);
+    struct server_upkeep *u = &a->upkeep;
+    struct mr_kv_lease_ref ref;
 
-    n = n < SERVERS_MAX ? n : SERVERS_MAX;
-    for (size_t i = 0; i < n; i++) {
-        contacts[i] = (struct mr_health_contact){
-            peers[i].node_id, peers[i].is_self ? 0 : peers[i].last_contact_ms};
+    if (u->is_renewing ||
+        mr_kv_lease_find(view, MR_KV_SUBJECT_NODE, a->self.node_name, "",
+                         &ref) != MR_OK) {
+        return true;
     }
-    if (mr_liveness_judge(view, contacts, n, propose_health, a) != MR_OK) {
-        mr_log_warn("agent", "cannot look at the servers, retrying");
+    if (ref.lease_id == 0) {
+        return false;
     }
-}
-
-/* Whether we lead and have heard enough to say who is dead. After a pause of
- * our own, everybody seems silent. */
-static bool may_judge_now(struct server_upkeep *u, bool is_leader)
-{
-    uint64_t now = mr_now_ms(SERVER_CLOCK);
-    bool was_paused = now - u->last_run_ms > PAUSED_MS;
-
-    u->last_run_ms = now;
-    return mr_liveness_may_judge(&u->liveness, is_leader && !was_paused, now);
+    u->item.id = ref.lease_id;
+    u->renewal = (struct mr_lease_renewal){
+        .items = &u->item, .n_items = 1, .done = on_renewed};
+    u->is_renewing = server_leases_renew(a->leases, &u->renewal) == MR_OK;
+    return true;
 }
 
 void server_upkeep_run(struct server_agent *agent)
 {
     struct server_upkeep *u = &agent->upkeep;
-    struct mr_raft_status status;
     struct mr_kv_view *view;
-    bool may_judge;
+    bool has_lease;
 
-    mr_raft_status(agent->raft, &status);
-    may_judge = may_judge_now(u, status.is_leader);
-    if (!status.has_leader || atomic_load(&u->n_proposed) > 0 ||
-        mr_kv_view_begin(agent->kv, &view) != MR_OK) {
+    if (mr_kv_view_begin(agent->kv, &view) != MR_OK) {
         return;
     }
-    if ((!atomic_load(&u->is_registered) || !is_in_catalog(agent, view)) &&
+    has_lease = is_in_catalog(agent, view) && renew_self(agent, view);
+    if ((!has_lease || !atomic_load(&u->is_registered)) &&
+        atomic_load(&u->n_proposed) == 0 && atomic_load(&agent->has_leader) &&
         !is_name_taken(agent, view)) {
         register_self(agent);
-    }
-    if (may_judge) {
-        look_at_servers(agent, view);
     }
     mr_kv_view_end(view);
 }
