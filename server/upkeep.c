@@ -20,8 +20,8 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "health/mr_health.h"
 
-#define HEALTH_CHECK_ID "serfHealth"
 #define SERVER_SERVICE "consul"
 
 enum purpose { PURPOSE_REGISTER, PURPOSE_DEREGISTER };
@@ -145,7 +145,7 @@ static bool is_in_catalog(const struct server_agent *a, struct mr_kv_view *view)
     const char *name = a->self.node_name;
 
     if (mr_kv_node_get(view, name, &node, NULL) != MR_OK ||
-        mr_kv_check_get(view, name, HEALTH_CHECK_ID, &check) != MR_OK ||
+        mr_kv_check_get(view, name, MR_HEALTH_CHECK_ID, &check) != MR_OK ||
         mr_kv_service_get(view, name, SERVER_SERVICE, &service) != MR_OK) {
         return true; /* No memory now: look again in a second. */
     }
@@ -166,7 +166,7 @@ static bool is_name_taken(struct server_agent *a, struct mr_kv_view *view)
     char text[256];
 
     if (mr_kv_node_get(view, name, &node, NULL) != MR_OK || node == NULL ||
-        mr_kv_check_get(view, name, HEALTH_CHECK_ID, &check) != MR_OK ||
+        mr_kv_check_get(view, name, MR_HEALTH_CHECK_ID, &check) != MR_OK ||
         check == NULL || node->id[0] == '\0' ||
         strcasecmp(node->id, a->self.node_id) == 0 ||
         strcmp(check->status, "passing") != 0) {
