@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/checks.h"
+#include "server/registrar.h"
 #include "server/version.h"
 #include "server/wire.h"
 
@@ -59,6 +60,7 @@ void server_agent_close_raft(struct server_agent *agent)
     if (agent->state != SERVER_CLOSING || agent->n_reloads > 0) {
         return;
     }
+    server_registrar_stop(agent);
     server_checks_stop(agent);
     if (agent->api != NULL) {
         mr_api_quiesce(agent->api);
@@ -200,6 +202,7 @@ static void on_tick(uv_timer_t *timer)
     }
     on_change(a);
     server_upkeep_run(a);
+    server_registrar_run(a);
     (void)uv_timer_start(
         timer, on_tick, /* Never fails. */
         atomic_load(&a->upkeep.is_registered) ? renew_ms(a) : SOON_MS, 0);
@@ -207,7 +210,11 @@ static void on_tick(uv_timer_t *timer)
 
 static void on_wakeup(uv_async_t *async)
 {
-    server_host_drain(mr_container_of(async, struct server_agent, wakeup));
+    struct server_agent *a =
+        mr_container_of(async, struct server_agent, wakeup);
+
+    server_host_drain(a);
+    server_registrar_run(a);
 }
 
 static void wake(void *arg)
@@ -527,6 +534,9 @@ static enum mr_err start_parts(struct server_agent *a, struct mr_detail *detail)
     }
     if (err == MR_OK) {
         err = start_api(a, detail);
+    }
+    if (err == MR_OK) {
+        err = server_registrar_new(a, &a->cfg.definitions, detail);
     }
     if (err == MR_OK) {
         err = server_checks_start(a, detail);

@@ -80,8 +80,9 @@ struct server_agent {
     atomic_bool has_leader;
 
     struct server_upkeep upkeep;
-    struct mr_checks *checks;    /* Runs the checks of our node. */
-    atomic_uint n_check_reports; /* On their way into the state. */
+    struct server_registrar *registrar; /* Of what files define. */
+    struct mr_checks *checks;           /* Runs the checks of our node. */
+    atomic_uint n_check_reports;        /* On their way into the state. */
 };
 
 /* Run an agent with these flags until it is told to end; returns the exit

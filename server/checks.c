@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "health/mr_check.h"
 #include "server/agent.h"
+#include "server/registrar.h"
 #include "server/submit.h"
 
 #define REPORTS_MAX 1024 /* On their way; the runner tries again. */
@@ -36,6 +37,7 @@ static void report(void *arg, const char *check_id, const char *status,
     struct server_agent *a = arg;
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__CheckUpdate update = MR__CHECK_UPDATE__INIT;
+    struct mr_buf bytes = MR_BUF_INIT;
 
     if (atomic_fetch_add(&a->n_check_reports, 1) >= REPORTS_MAX) {
         atomic_fetch_sub(&a->n_check_reports, 1);
@@ -48,9 +50,18 @@ static void report(void *arg, const char *check_id, const char *status,
     update.output = (char *)output;
     cmd.op_case = MR__COMMAND__OP_CHECK_UPDATE;
     cmd.check_update = &update;
-    if (server_submit(a, &cmd, "check", on_reported, a) != MR_OK) {
+    mr_kv_command_encode(&cmd, &bytes);
+    if (mr_buf_failed(&bytes) || server_submit(a, mr_buf_slice(&bytes), "check",
+                                               on_reported, a) != MR_OK) {
         atomic_fetch_sub(&a->n_check_reports, 1);
     }
+    mr_buf_deinit(&bytes);
+}
+
+/* Runner's thread. */
+static bool is_local(void *arg, const Mr__Check *check)
+{
+    return server_registrar_has_script(arg, check);
 }
 
 enum mr_err server_checks_start(struct server_agent *agent,
@@ -67,6 +78,7 @@ enum mr_err server_checks_start(struct server_agent *agent,
         .output_max = (size_t)cfg->check_output_max_size,
         .clock = SERVER_CLOCK,
         .random = SERVER_RANDOM,
+        .is_local = is_local,
         .report = report,
         .arg = agent,
     };

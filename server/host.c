@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/registrar.h"
 
 enum wish_kind { WISH_LEAVE, WISH_RELOAD };
 
@@ -92,12 +93,17 @@ static void take_text(char **to, char **from)
     *from = old;
 }
 
-/* Take over the live options; the configuration is good as a whole. */
+/* Take over the live options; the configuration is good as a whole. Then the
+ * registrar answers who asked. */
 static enum mr_err take_over(struct server_agent *a, struct reload *r)
 {
     enum mr_log_level level;
-    enum mr_err err = mr_log_set_file(r->cfg.log_file, &r->detail);
+    enum mr_err err =
+        server_registrar_check(a, &r->cfg.definitions, &r->detail);
 
+    if (err == MR_OK) {
+        err = mr_log_set_file(r->cfg.log_file, &r->detail);
+    }
     if (err != MR_OK) {
         return err;
     }
@@ -107,6 +113,7 @@ static enum mr_err take_over(struct server_agent *a, struct reload *r)
     take_text(&a->cfg.log_file, &r->cfg.log_file);
     take_text(&a->cfg.log_level, &r->cfg.log_level);
     mr_log_info("agent", "configuration reloaded");
+    server_registrar_replace(a, &r->cfg.definitions, r->cb, r->request);
     return MR_OK;
 }
 
@@ -123,9 +130,9 @@ static void on_read(uv_work_t *work, int status)
     if (r->err != MR_OK) {
         mr_log_warn("agent", "reload failed, keeping the old settings: %s",
                     r->detail.text);
-    }
-    if (r->cb != NULL) {
-        r->cb(r->request, r->err, r->err == MR_OK ? NULL : r->detail.text);
+        if (r->cb != NULL) {
+            r->cb(r->request, r->err, r->detail.text);
+        }
     }
     r->agent->n_reloads--;
     server_agent_close_raft(r->agent);

@@ -29,12 +29,21 @@ static void on_done(struct mr_raft_proposal *proposal, enum mr_err err)
     release(s);
 }
 
-static void stamp(const struct server_agent *agent, Mr__Command *cmd,
-                  const char *by, char *text, size_t cap)
+/* Fields of a message may come in pieces, so what is missing is appended. */
+static void stamp(const struct server_agent *agent, const char *by,
+                  struct mr_buf *out)
 {
-    (void)snprintf(text, cap, "%.200s (%s)", agent->self.node_name, by);
-    cmd->time_ms = SERVER_CLOCK->wall_ms(SERVER_CLOCK);
-    cmd->by = text;
+    Mr__Command cmd = MR__COMMAND__INIT;
+    char who[256];
+    uint8_t *at;
+
+    (void)snprintf(who, sizeof who, "%.200s (%s)", agent->self.node_name, by);
+    cmd.time_ms = SERVER_CLOCK->wall_ms(SERVER_CLOCK);
+    cmd.by = who;
+    at = mr_buf_grow(out, mr__command__get_packed_size(&cmd));
+    if (at != NULL) {
+        (void)mr__command__pack(&cmd, at);
+    }
 }
 
 static enum mr_err propose(struct server_agent *agent,
@@ -46,12 +55,11 @@ static enum mr_err propose(struct server_agent *agent,
                                 : mr_raft_propose(agent->raft, proposal);
 }
 
-enum mr_err server_submit(struct server_agent *agent, Mr__Command *cmd,
+enum mr_err server_submit(struct server_agent *agent, struct mr_slice cmd,
                           const char *by, server_submit_cb done, void *arg)
 {
     struct submission *s = mr_calloc(1, sizeof *s);
     enum mr_err err = MR_E_NOMEM;
-    char who[256];
 
     if (s == NULL) {
         return err;
@@ -59,8 +67,8 @@ enum mr_err server_submit(struct server_agent *agent, Mr__Command *cmd,
     mr_buf_init(&s->bytes, MR_RAFT_COMMAND_MAX);
     s->done = done;
     s->arg = arg;
-    stamp(agent, cmd, by, who, sizeof who);
-    mr_kv_command_encode(cmd, &s->bytes);
+    mr_buf_add(&s->bytes, cmd.data, cmd.len);
+    stamp(agent, by, &s->bytes);
     if (!mr_buf_failed(&s->bytes)) {
         s->write.proposal.cmd = mr_buf_slice(&s->bytes);
         s->write.proposal.done = on_done;

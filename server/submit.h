@@ -3,8 +3,8 @@
 #ifndef MR_SERVER_SUBMIT_H
 #define MR_SERVER_SUBMIT_H
 
-#include "base/buf.h"
 #include "base/err.h"
+#include "base/slice.h"
 #include "kv/mr_kv.h"
 
 struct server_agent;
@@ -14,12 +14,12 @@ struct server_agent;
 typedef void (*server_submit_cb)(void *arg, enum mr_err err,
                                  const struct mr_kv_result *result);
 
-/* Stamp @cmd with the time and @by ("check", "files"), and get it into the
- * state where this agent's registrations are kept. @cmd is borrowed for the
- * call. Any thread. MR_E_BUSY, MR_E_TOOBIG, MR_E_CLOSED, MR_E_NOMEM: @done will
- * not be called. */
+/* Get the encoded command @cmd into the state where this agent's registrations
+ * are kept, stamped with the time and @by ("check", "files"). @cmd is borrowed
+ * for the call. Any thread. MR_E_BUSY, MR_E_TOOBIG, MR_E_CLOSED, MR_E_NOMEM:
+ * @done will not be called. */
 MR_MUST_CHECK enum mr_err server_submit(struct server_agent *agent,
-                                        Mr__Command *cmd, const char *by,
+                                        struct mr_slice cmd, const char *by,
                                         server_submit_cb done, void *arg);
 
 #endif /* MR_SERVER_SUBMIT_H */
