@@ -39,6 +39,9 @@ void kv_index_service(struct kv_tx *tx, const Mr__Service *service,
                       bool is_added);
 /* As kv_index_node(). @check->node and service_id are set. */
 void kv_index_check(struct kv_tx *tx, const Mr__Check *check, bool is_added);
+/* As kv_index_check(), only the row that follows from the status. */
+void kv_index_check_state(struct kv_tx *tx, const Mr__Check *check,
+                          bool is_added);
 
 /* Begin the key under which checks in @status are listed; false for passing
  * ones, which are not: they are nearly all. */
@@ -108,6 +111,10 @@ Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
 /* Create or change a check on @node. */
 void kv_check_ensure(struct kv_batch *b, const char *node,
                      const Mr__Check *check);
+
+/* Turn @check, as kv_check_get() gave it, critical with @output. */
+void kv_check_fail(struct kv_batch *b, const Mr__Check *check,
+                   const char *output);
 
 /* Remove a check; nothing when there is none, or none in @scope. */
 void kv_check_remove(struct kv_batch *b, const char *node, const char *check_id,

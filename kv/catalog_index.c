@@ -249,17 +249,24 @@ void kv_index_service(struct kv_tx *tx, const Mr__Service *service,
     }
 }
 
-void kv_index_check(struct kv_tx *tx, const Mr__Check *check, bool is_added)
+void kv_index_check_state(struct kv_tx *tx, const Mr__Check *check,
+                          bool is_added)
 {
-    struct mr_slice service_id = mr_slice_str(check->service_id);
     struct kv_row_key k;
 
-    kv_node_part_key(&k, KV_NODE_CHECK, check->node, check->check_id);
-    put_or_del(tx, &k, service_id, is_added);
     if (kv_state_key(&k, check->status)) {
         kv_key_lower(&k, check->node);
         kv_key_byte(&k, 0);
         kv_key_text(&k, check->check_id);
-        put_or_del(tx, &k, service_id, is_added);
+        put_or_del(tx, &k, mr_slice_str(check->service_id), is_added);
     }
+}
+
+void kv_index_check(struct kv_tx *tx, const Mr__Check *check, bool is_added)
+{
+    struct kv_row_key k;
+
+    kv_node_part_key(&k, KV_NODE_CHECK, check->node, check->check_id);
+    put_or_del(tx, &k, mr_slice_str(check->service_id), is_added);
+    kv_index_check_state(tx, check, is_added);
 }

@@ -13,6 +13,7 @@
 #include "kv/sessions.h"
 
 #define NS_PER_MS 1000000
+#define CRITICAL "critical"
 
 /* The answers that hold a check of @service_id ("": of the node) changed. */
 static void touch_check(struct kv_batch *b, const char *node,
@@ -62,7 +63,7 @@ Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
 
 static bool is_critical(const Mr__Check *check)
 {
-    return strcmp(check->status, "critical") == 0;
+    return strcmp(check->status, CRITICAL) == 0;
 }
 
 /* The lease that @check has to have; ttl_ms 0: none. */
@@ -200,13 +201,13 @@ static void write_check(struct kv_batch *b, const Mr__Check *old,
     pack_check(b, wanted);
     kv_batch_write(b, kv_key_slice(&k), old == NULL ? NULL : &value,
                    mr_buf_slice(&b->body), create_rev);
-    if (old != NULL && strcmp(old->status, wanted->status) != 0) {
-        kv_index_check(&b->tx, old, false);
-    }
-    if (old == NULL || strcmp(old->status, wanted->status) != 0) {
+    if (old == NULL) {
         kv_index_check(&b->tx, wanted, true);
+        b->meta.checks++;
+    } else if (strcmp(old->status, wanted->status) != 0) {
+        kv_index_check_state(&b->tx, old, false);
+        kv_index_check_state(&b->tx, wanted, true);
     }
-    b->meta.checks += old == NULL ? 1 : 0;
     touch_check(b, wanted->node, wanted->service_id);
 }
 
@@ -220,34 +221,51 @@ static void tell_change(struct kv_batch *b, const Mr__Check *old,
     }
 }
 
+/* Put @wanted, whose lease is not settled, in place of @old, which may be NULL,
+ * and which may be of another service. */
+static void replace_check(struct kv_batch *b, const Mr__Check *old,
+                          Mr__Check *wanted)
+{
+    bool is_moved =
+        old != NULL && strcmp(old->service_id, wanted->service_id) != 0;
+
+    if (is_moved) {
+        drop_row(b, old);
+    }
+    settle_lease(b, wanted, old == NULL || is_moved ? 0 : old->lease_id, true);
+    write_check(b, is_moved ? NULL : old, wanted,
+                old == NULL ? 0 : old->create_rev);
+    tell_change(b, old, wanted);
+    if (old != NULL && !is_critical(old) && is_critical(wanted)) {
+        kv_check_sessions_end(b, wanted->node, wanted->check_id);
+    }
+}
+
+void kv_check_fail(struct kv_batch *b, const Mr__Check *check,
+                   const char *output)
+{
+    Mr__Check wanted = *check;
+
+    if (!is_critical(check) || strcmp(check->output, output) != 0) {
+        wanted.status = (char *)(uintptr_t)CRITICAL; /* Never written to. */
+        wanted.output = (char *)(uintptr_t)output;   /* Nor this. */
+        replace_check(b, check, &wanted);
+    }
+}
+
 void kv_check_ensure(struct kv_batch *b, const char *node,
                      const Mr__Check *check)
 {
     Mr__Check wanted = *check;
-    Mr__Check *old;
-    Mr__Check *replaced;
     struct kv_row_key k;
 
     wanted.node = (char *)(uintptr_t)node;
     if (wanted.status[0] == '\0') {
-        wanted.status = (char *)(uintptr_t) "critical"; /* Never written to. */
+        wanted.status = (char *)(uintptr_t)CRITICAL; /* Never written to. */
     }
     kv_check_key(&k, node, wanted.service_id, wanted.check_id);
-    if (is_same_check(b, kv_key_slice(&k), &wanted)) {
-        return;
-    }
-    old = kv_check_get(b, node, wanted.check_id);
-    replaced = old;
-    if (old != NULL && strcmp(old->service_id, wanted.service_id) != 0) {
-        drop_row(b, old);
-        wanted.lease_id = 0;
-        replaced = NULL;
-    }
-    settle_lease(b, &wanted, wanted.lease_id, true);
-    write_check(b, replaced, &wanted, old == NULL ? 0 : old->create_rev);
-    tell_change(b, old, &wanted);
-    if (old != NULL && !is_critical(old) && is_critical(&wanted)) {
-        kv_check_sessions_end(b, node, wanted.check_id);
+    if (!is_same_check(b, kv_key_slice(&k), &wanted)) {
+        replace_check(b, kv_check_get(b, node, wanted.check_id), &wanted);
     }
 }
 

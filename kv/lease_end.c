@@ -14,17 +14,17 @@
 #define EXPIRED_AFTER "TTL expired (last output before timeout follows): "
 
 /* What Consul's agent says of a check that was not renewed. */
-static char *expired_output(struct kv_batch *b, const char *last)
+static const char *expired_output(struct kv_batch *b, const char *last)
 {
     size_t len = strlen(EXPIRED_AFTER) + strlen(last) + 1;
     char *text;
 
     if (last[0] == '\0') {
-        return (char *)(uintptr_t)EXPIRED; /* Never written to. */
+        return EXPIRED;
     }
     text = kv_arena_alloc(&b->arena, len);
     if (text == NULL) {
-        return (char *)(uintptr_t)EXPIRED; /* The command fails. */
+        return EXPIRED; /* The command fails. */
     }
     memcpy(text, EXPIRED_AFTER, strlen(EXPIRED_AFTER));
     memcpy(text + strlen(EXPIRED_AFTER), last, strlen(last) + 1);
@@ -36,9 +36,7 @@ static void end_check(struct kv_batch *b, const Mr__Lease *lease)
     Mr__Check *check = kv_check_get(b, lease->node, lease->name);
 
     if (check != NULL) {
-        check->status = (char *)(uintptr_t) "critical"; /* Never written to. */
-        check->output = expired_output(b, check->output);
-        kv_check_ensure(b, lease->node, check);
+        kv_check_fail(b, check, expired_output(b, check->output));
     }
 }
 

@@ -143,9 +143,7 @@ void kv_node_end(struct kv_batch *b, const char *name)
     kv_event_node(b, MR_KV_EVENT_STATUS, node->name);
     serf = kv_check_get(b, node->name, SERF_CHECK);
     if (serf != NULL) {
-        serf->status = (char *)(uintptr_t) "critical"; /* Never written to. */
-        serf->output = (char *)(uintptr_t)SERF_DEAD;   /* Nor this. */
-        kv_check_ensure(b, node->name, serf);
+        kv_check_fail(b, serf, SERF_DEAD);
     }
     kv_node_checks_settle(b, node->name);
 }

@@ -20,6 +20,7 @@
 
 struct kv_env {
     MDB_env *mdb;
+    MDB_cursor *points[KV_POINTS]; /* Of the one writer. */
 };
 
 /* Map an LMDB or system error code to ours. shape: table */
@@ -180,7 +181,12 @@ static enum mr_err begin(struct kv_env *env, struct kv_tx *tx, unsigned flags)
 
 enum mr_err kv_tx_begin_write(struct kv_env *env, struct kv_tx *tx)
 {
-    return begin(env, tx, 0);
+    enum mr_err err = begin(env, tx, 0);
+
+    if (err == MR_OK) {
+        tx->points = env->points;
+    }
+    return err;
 }
 
 enum mr_err kv_tx_begin_read(struct kv_env *env, struct kv_tx *tx)
@@ -200,6 +206,12 @@ static void close_cursors(struct kv_tx *tx)
         }
     }
     tx->cursors_ready = 0;
+    for (i = 0; tx->points != NULL && i < KV_POINTS; i++) {
+        if (tx->points[i] != NULL) {
+            mdb_cursor_close(tx->points[i]);
+            tx->points[i] = NULL;
+        }
+    }
 }
 
 enum mr_err kv_tx_commit(struct kv_tx *tx)
@@ -284,17 +296,48 @@ void kv_digest_sub(struct mr_hash128 *digest, struct mr_hash128 h)
     digest->low -= h.low;
 }
 
+/* The writer's cursor for the table of @key; NULL when it cannot be had. */
+static MDB_cursor *point_at(struct kv_tx *tx, struct mr_slice key)
+{
+    MDB_cursor **at = &tx->points[*(const uint8_t *)key.data % KV_POINTS];
+    int rv;
+
+    if (*at == NULL) {
+        rv = mdb_cursor_open(tx->txn, DB, at);
+        if (rv != 0) {
+            kv_tx_fail(tx, map_error(rv));
+            *at = NULL;
+        }
+    }
+    return *at;
+}
+
+/* Whether @cursor stands on the row of @key. */
+static bool stands_on(MDB_cursor *cursor, struct mr_slice key)
+{
+    MDB_val k;
+    MDB_val v;
+
+    return mdb_cursor_get(cursor, &k, &v, MDB_GET_CURRENT) == 0 &&
+           mr_slice_eq(to_slice(k), key);
+}
+
 bool kv_tx_get(struct kv_tx *tx, struct mr_slice key,
                struct mr_slice *out_value)
 {
+    MDB_cursor *point = NULL;
     MDB_val k = to_val(key);
     MDB_val v;
     int rv;
 
+    if (tx->err == MR_OK && key.len > 0 && tx->writable) {
+        point = point_at(tx, key);
+    }
     if (tx->err != MR_OK || key.len == 0) {
         return false;
     }
-    rv = mdb_get(tx->txn, DB, &k, &v);
+    rv = point == NULL ? mdb_get(tx->txn, DB, &k, &v)
+                       : mdb_cursor_get(point, &k, &v, MDB_SET);
     if (rv == 0) {
         *out_value = to_slice(v);
         return true;
@@ -305,25 +348,37 @@ bool kv_tx_get(struct kv_tx *tx, struct mr_slice key,
     return false;
 }
 
-static void put(struct kv_tx *tx, struct mr_slice key, struct mr_slice value,
-                unsigned flags)
+/* Count a row that was written in the digest, or keep why it was not. */
+static void note_put(struct kv_tx *tx, struct mr_slice key,
+                     struct mr_slice value, int rv)
 {
-    MDB_val k = to_val(key);
-    MDB_val v = to_val(value);
-    int rv;
-
-    mr_assert(tx->writable && tx->cursors_used == 0);
-    if (key.len == 0) {
-        kv_tx_fail(tx, MR_E_CORRUPT); /* Names too long: a false snapshot's. */
-    }
-    if (tx->err != MR_OK) {
-        return;
-    }
-    rv = mdb_put(tx->txn, DB, &k, &v, flags);
     if (rv != 0) {
         kv_tx_fail(tx, map_error(rv));
     } else if (in_digest(key)) {
         kv_digest_add(&tx->digest, kv_row_hash(key, value));
+    }
+}
+
+/* Whether @tx can write under @key. */
+static bool can_put(struct kv_tx *tx, struct mr_slice key)
+{
+    mr_assert(tx->writable && tx->cursors_used == 0);
+    if (key.len == 0) {
+        kv_tx_fail(tx, MR_E_CORRUPT); /* Names too long: a false snapshot's. */
+    }
+    return tx->err == MR_OK;
+}
+
+static void put(struct kv_tx *tx, struct mr_slice key, struct mr_slice value)
+{
+    MDB_val k = to_val(key);
+    MDB_val v = to_val(value);
+    MDB_cursor *point = can_put(tx, key) ? point_at(tx, key) : NULL;
+
+    if (point != NULL) {
+        note_put(tx, key, value,
+                 mdb_cursor_put(point, &k, &v,
+                                stands_on(point, key) ? MDB_CURRENT : 0));
     }
 }
 
@@ -333,7 +388,7 @@ void kv_tx_swap(struct kv_tx *tx, struct mr_slice key,
     if (old != NULL && in_digest(key) && tx->err == MR_OK) {
         kv_digest_sub(&tx->digest, kv_row_hash(key, *old));
     }
-    put(tx, key, value, 0);
+    put(tx, key, value);
 }
 
 void kv_tx_put(struct kv_tx *tx, struct mr_slice key, struct mr_slice value)
@@ -346,30 +401,28 @@ void kv_tx_put(struct kv_tx *tx, struct mr_slice key, struct mr_slice value)
 
 void kv_tx_append(struct kv_tx *tx, struct mr_slice key, struct mr_slice value)
 {
-    put(tx, key, value, MDB_APPEND);
+    MDB_val k = to_val(key);
+    MDB_val v = to_val(value);
+
+    if (can_put(tx, key)) {
+        note_put(tx, key, value, mdb_put(tx->txn, DB, &k, &v, MDB_APPEND));
+    }
 }
 
 bool kv_tx_del(struct kv_tx *tx, struct mr_slice key)
 {
-    MDB_val k = to_val(key);
     struct mr_slice old;
     int rv;
 
     mr_assert(tx->writable && tx->cursors_used == 0);
-    if (key.len == 0) {
-        return false; /* Names too long: nothing can be there. */
-    }
-    if (in_digest(key)) {
-        if (!kv_tx_get(tx, key, &old)) {
-            return false;
-        }
-        kv_digest_sub(&tx->digest, kv_row_hash(key, old));
-    }
-    if (tx->err != MR_OK) {
+    if (!kv_tx_get(tx, key, &old)) {
         return false;
     }
-    rv = mdb_del(tx->txn, DB, &k, NULL);
-    if (rv != 0 && rv != MDB_NOTFOUND) {
+    if (in_digest(key)) {
+        kv_digest_sub(&tx->digest, kv_row_hash(key, old));
+    }
+    rv = mdb_cursor_del(point_at(tx, key), 0); /* It stands there. */
+    if (rv != 0) {
         kv_tx_fail(tx, map_error(rv));
     }
     return rv == 0;

@@ -47,9 +47,15 @@ uint64_t kv_env_bytes_used(struct kv_env *env);
 /* More nested scans than this in one transaction are our own mistake. */
 #define KV_SCANS_MAX 6
 
+/* A writer has a cursor for each table that it looks at: what was found is
+ * changed where it lies, and what lies near the last row is found without a
+ * walk down the tree. No two tables that are used together share one. */
+#define KV_POINTS 37
+
 /* A transaction. One thread at a time. */
 struct kv_tx {
     struct MDB_txn *txn;
+    struct MDB_cursor **points; /* Writers: KV_POINTS, by table; the env's. */
     struct MDB_cursor *cursors[KV_SCANS_MAX]; /* Kept for reuse. */
     unsigned cursors_used;  /* Bit i: cursors[i] belongs to an open scan. */
     unsigned cursors_ready; /* Bit i: cursors[i] is bound to this txn. */
