@@ -76,6 +76,12 @@ static const struct command commands[] = {
      "The server hands over, is removed from the cluster, and its process\n"
      "  ends.",
      server_cli_leave},
+    {"maint", "", HTTP " enable disable reason service",
+     "Shows, enables or disables maintenance mode",
+     "A node in maintenance, or a service with -service=ID, counts as\n"
+     "  critical. Without flags lists what is in maintenance on the agent.\n\n"
+     "      $ microreg maint -enable -service=web1 -reason=\"new disk\"",
+     server_cli_maint},
     {"members", "", HTTP " format detailed wan segment status",
      "Lists the servers of the cluster",
      "Exit status 2 when none matches -status.", server_cli_members},
@@ -97,7 +103,8 @@ static const struct command commands[] = {
      "      $ microreg recover -data-dir=/var/lib/microreg -advertise=10.0.0.1",
      server_cli_recover},
     {"reload", "", HTTP, "Makes a server read its configuration again",
-     "Log level and log file change at once; the rest at the next start.",
+     "Services and checks of its files are registered or taken out, and log\n"
+     "  level and log file change at once; the rest at the next start.",
      server_cli_reload},
     {"validate", "PATH...", "quiet", "Checks configuration files",
      "Files, or folders with *.json files.", server_cli_validate},

@@ -61,6 +61,10 @@ struct server_cli {
     const char *modify_index;
     const char *flags;
     const char *session;
+    /* Maintenance. */
+    bool enable;
+    bool disable;
+    const char *reason;
     /* Working on a folder. */
     const char *data_dir;
     const char *advertise;
@@ -184,6 +188,8 @@ int server_cli_kv_import(struct server_cli *cli);
 int server_cli_kv_put(struct server_cli *cli);
 /* leave */
 int server_cli_leave(struct server_cli *cli);
+/* maint */
+int server_cli_maint(struct server_cli *cli);
 /* members */
 int server_cli_members(struct server_cli *cli);
 /* operator raft list-peers */
