@@ -245,8 +245,8 @@ class Server:
 class Cluster:
     """N servers that found each other."""
 
-    def __init__(self, folder, n=3, flags=(), start=True):
-        self.net = Net()
+    def __init__(self, folder, n=3, flags=(), start=True, net=None):
+        self.net = net or Net()
         self.folder = str(folder)
         self.flags = list(flags)
         self.servers = []
