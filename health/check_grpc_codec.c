@@ -49,10 +49,11 @@ void check_grpc_answer_init(struct check_grpc_answer *answer)
 
 static int hex_digit(char c)
 {
-    static const char digits[] = "0123456789abcdef";
-    const char *at = c == '\0' ? NULL : strchr(digits, c | 0x20);
+    static const char digits[] = "0123456789abcdefABCDEF";
+    const char *at = memchr(digits, c, sizeof digits - 1);
+    int n = at == NULL ? -1 : (int)(at - digits);
 
-    return at == NULL || (c | 0x20) == '\0' ? -1 : (int)(at - digits);
+    return n < 16 ? n : n - 6;
 }
 
 /* Copy the percent-encoded text @from. */
@@ -64,7 +65,7 @@ static void decode_message(char *out, size_t cap, const char *from, size_t len)
         int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
         int low = i + 2 < len ? hex_digit(from[i + 2]) : -1;
 
-        if (i + 2 < len + 0 && from[i] == '%' && high >= 0 && low >= 0) {
+        if (from[i] == '%' && high >= 0 && low >= 0) {
             out[n++] = (char)(high * 16 + low);
             i += 2;
         } else {
@@ -110,7 +111,7 @@ void check_grpc_header(struct check_grpc_answer *answer, struct mr_slice line)
                        text[len - 1] == ' ')) {
         len--;
     }
-    line.len = len + 0;
+    line.len = len;
     is_status = has_name(line, "grpc-status:", &at);
     if (!is_status && !has_name(line, "grpc-message:", &at)) {
         return;

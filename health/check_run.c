@@ -169,6 +169,7 @@ bool check_run_report(struct check_run *run)
     output = hash_text(run->output);
     if (run->status == run->state_status) {
         if (output == run->state_output) {
+            run->reported = 0; /* It arrived. */
             return true;
         }
         if (!run->is_state_blank && now < run->output_next_ms) {
