@@ -89,8 +89,9 @@ static void add_gaps(struct mr_buf *out, const struct mr_kv_event *event)
 
         mr_buf_printf(out, "%u.%u", (unsigned)(ms / S_MS),
                       (unsigned)(ms % S_MS / 100));
-        mr_buf_str(out, i > 1 ? ", " : i == 1 ? " and " : " s apart");
+        mr_buf_str(out, i > 1 ? ", " : i == 1 ? " and " : " s");
     }
+    mr_buf_str(out, event->n_gaps == 1 ? " earlier" : " apart");
 }
 
 /* "no renewal for 10.2 s (TTL 10.0 s); the ones before came ..." */

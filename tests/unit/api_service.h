@@ -25,12 +25,14 @@
 
 struct service {
     char dir[64];
+    struct mr_why *why;
     struct mr_kv *kv;
     struct mr_raft raft;
     struct mr_api *api;
-    char answer[1 << 20]; /* The last one, head and body. */
-    int status;           /* Of the last answer. */
-    const char *body;     /* Likewise. */
+    struct mr_lease_age age; /* Of every lease, as the host tells it. */
+    char answer[1 << 20];    /* The last one, head and body. */
+    int status;              /* Of the last answer. */
+    const char *body;        /* Likewise. */
 };
 
 static void service_registered(struct mr_raft_proposal *proposal,
@@ -59,6 +61,35 @@ static void service_register_self(struct service *s,
     mr_buf_deinit(&cmd);
 }
 
+static void service_event(void *arg, const struct mr_kv_event *event)
+{
+    mr_why_add(((struct service *)arg)->why, event);
+}
+
+static bool service_lease_age(void *arg, uint64_t lease_id,
+                              struct mr_lease_age *out_age)
+{
+    (void)lease_id;
+    *out_age = ((struct service *)arg)->age;
+    return true;
+}
+
+/* Open the store and the ring of its events. */
+static void service_open(struct service *s)
+{
+    struct mr_kv_options kv = {.dir = s->dir,
+                               .boot_id = "boot",
+                               .hooks = {.arg = s, .event = service_event}};
+    struct mr_detail detail;
+    char path[80];
+
+    strcpy(s->dir, "/tmp/mr-test-api-XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    (void)snprintf(path, sizeof path, "%s/events", s->dir);
+    assert_int_equal(mr_why_open(path, 256 * 1024, &s->why, &detail), MR_OK);
+    assert_int_equal(mr_kv_open(&kv, &s->kv, &detail), MR_OK);
+}
+
 static int service_start(void **state)
 {
     static const char *const addresses[] = {"127.0.0.1"};
@@ -67,11 +98,7 @@ static int service_start(void **state)
     struct mr_detail detail;
 
     assert_non_null(s);
-    strcpy(s->dir, "/tmp/mr-test-api-XXXXXX");
-    assert_non_null(mkdtemp(s->dir));
-    struct mr_kv_options kv = {.dir = s->dir, .boot_id = "boot"};
-
-    assert_int_equal(mr_kv_open(&kv, &s->kv, &detail), MR_OK);
+    service_open(s);
     fake_raft_start(&s->raft, s->kv);
     struct mr_api_options o = {
         .addresses = addresses,
@@ -89,6 +116,7 @@ static int service_start(void **state)
                   .server_port = 8300,
                   .meta = meta,
                   .n_meta = 1},
+        .host = {.arg = s, .lease_age = service_lease_age, .why = s->why},
         .kv = s->kv,
         .raft = &s->raft,
         .clock = mr_clock_system(),
@@ -110,6 +138,7 @@ static int service_stop(void **state)
     fake_raft_stop(&s->raft);
     mr_api_stop(s->api);
     mr_kv_close(s->kv);
+    mr_why_close(s->why);
     (void)snprintf(command, sizeof command, "rm -rf '%s'", s->dir);
     assert_int_equal(system(command), 0);
     free(s);
