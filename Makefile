@@ -279,7 +279,7 @@ fuzz:
 fuzz-run: $(call narrow,$(FUZZ_BIN))
 	$(Q)scripts/fuzz.sh $(FUZZ_TIME) $(OUT) $(call narrow,$(FUZZ_BIN))
 
-.PHONY: golden campaign bench
+.PHONY: golden campaign deaths bench
 ## golden        compare with recorded answers: GOLDEN=dir [AREAS=kv,dns]
 golden: all
 	$(Q)$(PYTHON) tests/integration/golden.py --binary $(OUT)/microreg --golden "$(GOLDEN)" $(if $(AREAS),--areas $(AREAS))
@@ -288,6 +288,11 @@ ROUNDS ?= 100
 ## campaign      kill servers under a writer: ROUNDS=100 SEED=1
 campaign: all
 	$(Q)$(PYTHON) tests/integration/campaign.py --binary $(OUT)/microreg --rounds $(ROUNDS) --seed $(SEED)
+
+## deaths        who dies how, and when nobody sees it any more: ROUNDS=20 SEED=1
+deaths: ROUNDS = 20
+deaths: all
+	$(Q)$(PYTHON) tests/integration/deaths.py --binary $(OUT)/microreg --rounds $(ROUNDS) --seed $(SEED)
 
 ## bench         speed, beside peers with PEERS=dir; BENCH_QUICK=1
 bench: all
