@@ -521,6 +521,7 @@ void driver_status(const struct driver *d, struct driver_status *out_status)
 
     *out_status = (struct driver_status){
         .is_leader = driver_leads(d),
+        .is_ready = driver_leads(d) && d->applied >= d->own_term_index,
         .is_candidate = d->core.state == RAFT_CANDIDATE,
         .is_voter = self != NULL && self->role == RAFT_VOTER,
         .is_member = self != NULL && !d->members.was_removed,

@@ -477,6 +477,7 @@ void driver_snapshot_now(struct driver *d, mr_raft_change_cb cb, void *arg);
 
 struct driver_status {
     bool is_leader;
+    bool is_ready; /* Leads, and has applied an entry of its own term. */
     bool is_candidate;
     bool is_voter;
     bool is_member; /* In the configuration in force. */

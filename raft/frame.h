@@ -44,7 +44,8 @@ enum frame_type { /* Sent: never renumber. Below 64: driver_message_type. */
                   FRAME_PROMISE_REPLY = 68,
                   FRAME_SNAPSHOT = 69,
                   FRAME_SNAPSHOT_CHUNK = 70, /* Bulk only; empty: the end. */
-                  FRAME_SNAPSHOT_REPLY = 71
+                  FRAME_SNAPSHOT_REPLY = 71,
+                  FRAME_OPAQUE = 72 /* Bulk only: mr_raft_send(). */
 };
 
 enum frame_purpose { FRAME_FOR_PEER = 1, FRAME_FOR_SNAPSHOT = 2 };
@@ -143,6 +144,8 @@ void frame_put_promise_reply(struct mr_buf *b,
 void frame_put_snapshot(struct mr_buf *b, const struct frame_snapshot *s);
 /* As frame_put_message(); an empty chunk is the end. */
 void frame_put_chunk(struct mr_buf *b, struct mr_slice bytes);
+/* As frame_put_message(): what the owner of the server says to another. */
+void frame_put_opaque(struct mr_buf *b, struct mr_slice bytes);
 /* As frame_put_message(). */
 void frame_put_snapshot_reply(struct mr_buf *b, enum mr_err err);
 

@@ -371,6 +371,12 @@ void frame_put_chunk(struct mr_buf *b, struct mr_slice bytes)
     mr_buf_add(b, bytes.data, bytes.len);
 }
 
+void frame_put_opaque(struct mr_buf *b, struct mr_slice bytes)
+{
+    put_frame(b, FRAME_OPAQUE, NULL, bytes.len);
+    mr_buf_add(b, bytes.data, bytes.len);
+}
+
 void frame_put_snapshot_reply(struct mr_buf *b, enum mr_err err)
 {
     Mr__Rpc__SnapshotReply m = MR__RPC__SNAPSHOT_REPLY__INIT;

@@ -141,6 +141,7 @@ static void look_at_change(struct mr_raft *n)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct mr_raft *n = prepare->data;
+    struct driver_status s;
     bool has_changed;
 
     if (!n->in_round) {
@@ -152,7 +153,9 @@ static void on_prepare(uv_prepare_t *prepare)
     driver_flush(n->driver);
     transport_flush(n->transport);
     arm_timer(n);
-    has_changed = n->has_changed;
+    driver_status(n->driver, &s);
+    has_changed = n->has_changed || s.is_ready != n->was_ready;
+    n->was_ready = s.is_ready;
     n->has_changed = false;
     if (has_changed) {
         look_at_change(n);

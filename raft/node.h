@@ -75,6 +75,7 @@ struct mr_raft {
 
     bool in_round;
     bool has_changed;     /* on_change is due at the end of the round. */
+    bool was_ready;       /* At the end of the last round. */
     bool peers_changed;   /* The published peers are out of date. */
     uint64_t now_ms;      /* Of the round. */
     uint64_t deadline_ms; /* What the driver asked for. */

@@ -35,6 +35,33 @@ void node_send(struct mr_raft *n, uint64_t peer,
     frame_put_message(out, msg);
 }
 
+enum mr_err mr_raft_send(struct mr_raft *raft, uint64_t to, struct mr_slice msg)
+{
+    struct mr_buf *out;
+    struct driver_peer p;
+    bool is_known = false;
+
+    if (msg.len > MR_RAFT_MESSAGE_MAX) {
+        return MR_E_TOOBIG;
+    }
+    if (raft->driver == NULL || raft->transport == NULL) {
+        return MR_E_BUSY; /* Closing. */
+    }
+    for (size_t i = 0; !is_known && driver_peer_at(raft->driver, i, &p); i++) {
+        is_known = p.id == to && to != raft->id;
+    }
+    if (!is_known) {
+        return MR_E_NOTFOUND;
+    }
+    node_begin(raft); /* At the end of the round it is written. */
+    out = transport_out(raft->transport, to);
+    if (out == NULL) {
+        return MR_E_BUSY;
+    }
+    frame_put_opaque(out, msg);
+    return mr_buf_failed(out) ? MR_E_NOMEM : MR_OK;
+}
+
 /* Ask to be added, whoever of the cluster is connected, the leader first. A
  * server that does not lead answers with the leader's ID. */
 static void ask_to_be_added(struct mr_raft *n)
@@ -210,6 +237,16 @@ static void on_gossip(void *arg, uint64_t peer, const struct frame_gossip *g)
 
     node_begin(n);
     join_gossip(n->join, peer, g);
+}
+
+static void on_opaque(void *arg, uint64_t peer, struct mr_slice bytes)
+{
+    struct mr_raft *n = arg;
+
+    node_begin(n);
+    if (n->options.on_message != NULL) {
+        n->options.on_message(n->options.arg, peer, bytes);
+    }
 }
 
 static void on_promise(void *arg, uint64_t peer, const struct frame *f)
@@ -456,6 +493,7 @@ enum mr_err node_listen(struct mr_raft *n, struct mr_detail *detail)
         .on_message = on_message,
         .on_gossip = on_gossip,
         .on_promise = on_promise,
+        .on_opaque = on_opaque,
         .on_probed = on_probed,
         .on_snapshot = node_receive_snapshot,
     };

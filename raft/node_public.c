@@ -42,6 +42,7 @@ static void fill_status(const struct mr_raft *n, const struct driver_status *s,
 {
     out->has_leader = s->leader_id != 0;
     out->is_leader = s->is_leader;
+    out->is_ready = s->is_ready;
     out->is_voter = s->is_voter;
     out->ever_had_leader = s->ever_had_leader;
     out->id = n->id;

@@ -82,6 +82,30 @@ static void end(struct driver *d, struct mr_raft_proposal *p, enum mr_err err)
     p->done(p, err);
 }
 
+/* Whether @p is of a term that is not the one in which we lead. */
+static bool is_too_late(const struct driver *d,
+                        const struct mr_raft_proposal *p)
+{
+    return p->only_term != 0 &&
+           (!driver_leads(d) || p->only_term != d->core.current_term);
+}
+
+/* The next proposal of the queue; those that came too late end. */
+static struct mr_raft_proposal *next_queued(struct driver *d)
+{
+    struct driver_proposals *s = &d->props;
+
+    while (!mr_list_empty(&s->queue)) {
+        struct mr_raft_proposal *p = proposal_of(s->queue.next);
+
+        if (!is_too_late(d, p)) {
+            return p;
+        }
+        end(d, p, MR_E_NOLEADER);
+    }
+    return NULL;
+}
+
 static void drop_ready(struct driver *d);
 
 void proposals_close(struct driver *d, enum mr_err err)
@@ -103,6 +127,9 @@ enum mr_err driver_propose(struct driver *d, struct mr_raft_proposal *p)
 
     if (p->cmd.len > MR_RAFT_COMMAND_MAX) {
         return MR_E_TOOBIG;
+    }
+    if (is_too_late(d, p)) {
+        return MR_E_NOLEADER;
     }
     if (d->is_dead || s->n_queue + s->n_sent >= d->opt.max_queue ||
         (d->is_disk_full && driver_leads(d)) || d->now < s->busy_until_ms) {
@@ -217,8 +244,9 @@ static void submit_queue(struct driver *d)
 
     while (submit_ready(d) &&
            (!mr_list_empty(&s->queue) || s->batch.n_commands > 0)) {
-        while (!mr_list_empty(&s->queue) && mr_list_empty(&s->ready)) {
-            struct mr_raft_proposal *p = proposal_of(s->queue.next);
+        struct mr_raft_proposal *p;
+
+        while (mr_list_empty(&s->ready) && (p = next_queued(d)) != NULL) {
             struct batch_id id = {d->opt.id, d->opt.incarnation,
                                   s->next_seq + 1};
             if (pack(d, id, p->cmd) != MR_OK) {
@@ -341,6 +369,7 @@ static void begin_session(struct driver *d)
 static void forward_queue(struct driver *d)
 {
     struct driver_proposals *s = &d->props;
+    struct mr_raft_proposal *p;
     struct batch_builder b;
     uint64_t prev;
 
@@ -350,8 +379,7 @@ static void forward_queue(struct driver *d)
     if (mr_list_empty(&s->sent)) {
         s->progress_ms = d->now;
     }
-    while (!mr_list_empty(&s->queue) && window_is_open(s)) {
-        struct mr_raft_proposal *p = proposal_of(s->queue.next);
+    while (window_is_open(s) && (p = next_queued(d)) != NULL) {
         struct batch_id id = {d->opt.id, d->opt.incarnation, s->next_seq + 1};
 
         if (!batch_has_room(&b, p->cmd.len)) {

@@ -511,6 +511,17 @@ static void take_message(struct conn *c, const struct frame *f)
     driver_blob_unref(blob);
 }
 
+static void take_opaque(struct conn *c, const struct frame *f)
+{
+    struct transport *t = c->t;
+
+    if (f->head.len != 0 || f->bulk.len > MR_RAFT_MESSAGE_MAX) {
+        conn_close(c);
+    } else if (t->cluster_id != 0 && c->cluster_id == t->cluster_id) {
+        t->options.on_opaque(t->options.arg, c->peer_id, f->bulk);
+    }
+}
+
 static void take_frame(struct conn *c, const struct frame *f)
 {
     struct transport *t = c->t;
@@ -540,6 +551,9 @@ static void take_frame(struct conn *c, const struct frame *f)
     case FRAME_PROMISE:
     case FRAME_PROMISE_REPLY:
         t->options.on_promise(t->options.arg, c->peer_id, f);
+        break;
+    case FRAME_OPAQUE:
+        take_opaque(c, f);
         break;
     default:
         take_message(c, f);

@@ -50,6 +50,8 @@ struct transport_options {
                       const struct frame_gossip *gossip);
     /* A promise asked for or answered. */
     void (*on_promise)(void *arg, uint64_t peer, const struct frame *f);
+    /* Opaque bytes from a member of our cluster. */
+    void (*on_opaque)(void *arg, uint64_t peer, struct mr_slice bytes);
     /* A dialled address has answered (MR_OK) or not. */
     void (*on_probed)(void *arg, const char *address, enum mr_err err,
                       enum frame_refusal refusal);

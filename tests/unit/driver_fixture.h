@@ -328,12 +328,20 @@ FIXTURE void fx_written(struct mr_raft_proposal *p, enum mr_err err)
     w->err = err;
 }
 
-FIXTURE void fx_propose(struct fixture *f, struct fx_write *w, const char *cmd)
+/* Propose for the leader of one term only (0: of any), and get @err. */
+FIXTURE void fx_propose_in(struct fixture *f, struct fx_write *w,
+                           const char *cmd, uint64_t only_term, enum mr_err err)
 {
     memset(w, 0, sizeof *w);
     w->p.cmd = mr_slice_str(cmd);
     w->p.done = fx_written;
-    assert_int_equal(driver_propose(f->d, &w->p), MR_OK);
+    w->p.only_term = only_term;
+    assert_int_equal(driver_propose(f->d, &w->p), err);
+}
+
+FIXTURE void fx_propose(struct fixture *f, struct fx_write *w, const char *cmd)
+{
+    fx_propose_in(f, w, cmd, 0, MR_OK);
 }
 
 struct fx_read {

@@ -174,6 +174,56 @@ static void without_leader_the_end_is_noleader(void **state)
     fx_close(&f);
 }
 
+/* What is right only as the work of one term's leader goes nowhere else: it is
+ * refused on a follower and in another term. */
+static void command_of_one_term_is_not_forwarded(void **state)
+{
+    struct fixture f;
+    struct fx_write w;
+
+    (void)state;
+    fx_bootstrap(&f, 3);
+    fx_follow(&f, 2, 2);
+    fx_propose_in(&f, &w, "a", 2, MR_E_NOLEADER);
+    fx_close(&f);
+    fx_bootstrap(&f, 3);
+    fx_lead(&f);
+    fx_propose_in(&f, &w, "a", fx_status(&f).term + 1, MR_E_NOLEADER);
+    fx_propose_in(&f, &w, "a", fx_status(&f).term, MR_OK);
+    driver_flush(f.d);
+    assert_int_equal(f.last_index, 3);
+    fx_close(&f);
+}
+
+/* Its term is over and it is proved not to be in the log: it is not proposed
+ * again, which others would be. */
+static void command_of_one_term_ends_with_it(void **state)
+{
+    struct fixture f;
+    struct fx_write w;
+    struct driver_append a = {2, 1, 3, NULL, 1};
+    uint64_t term;
+
+    (void)state;
+    fx_bootstrap(&f, 3);
+    fx_lead(&f);
+    fx_durable(&f);
+    fx_ack(&f, 3, 2);
+    term = fx_status(&f).term;
+    a.prev_term = term;
+    fx_propose_in(&f, &w, "a", term, MR_OK);
+    driver_flush(f.d);
+    f.n_notes = 0;
+    fx_follow(&f, 3, term + 1);
+    fx_append(&f, 3, term + 1, a, NULL);
+    fx_durable(&f);
+    driver_flush(f.d);
+    assert_null(fx_sent(&f, 3, DRIVER_MSG_FORWARD));
+    assert_int_equal(w.n_done, 1);
+    assert_int_equal(w.err, MR_E_NOLEADER);
+    fx_close(&f);
+}
+
 /* It was sent to a leader and nothing was heard: it may be in the log. */
 static void sent_command_without_answer_is_unknown(void **state)
 {
@@ -323,6 +373,8 @@ int main(void)
         cmocka_unit_test(lost_command_is_proposed_again),
         cmocka_unit_test(leader_takes_forwarded_commands_once_and_in_order),
         cmocka_unit_test(without_leader_the_end_is_noleader),
+        cmocka_unit_test(command_of_one_term_is_not_forwarded),
+        cmocka_unit_test(command_of_one_term_ends_with_it),
         cmocka_unit_test(sent_command_without_answer_is_unknown),
         cmocka_unit_test(late_command_is_not_completed_twice),
         cmocka_unit_test(full_queue_is_busy),
