@@ -214,6 +214,8 @@ enum mr_err mr_kv_batch_begin(struct mr_kv *kv)
     b->commands = 0;
     b->hooks = &kv->hooks;
     b->ending = NULL;
+    b->check_gap.is_known = false;
+    kv_tallies_reset(&b->tallies);
     mr_buf_reset(&b->leases);
     kv_touched_reset(&b->touched);
     return MR_OK;
@@ -312,6 +314,7 @@ enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
 
     mr_assert(b->is_open);
     if (is_changed) {
+        kv_tallies_flush(&b->tallies, &b->tx);
         kv_meta_store(&b->tx, &b->meta);
     }
     local.digest = b->tx.digest;

@@ -34,9 +34,9 @@ Mr__Node *kv_node_find(struct kv_tx *tx, struct kv_arena *arena,
 /* Add (@is_added) or remove the rows of the derived tables that follow from a
  * row. */
 void kv_index_node(struct kv_tx *tx, const Mr__Node *node, bool is_added);
-/* As kv_index_node(). @service->node is set. */
-void kv_index_service(struct kv_tx *tx, const Mr__Service *service,
-                      bool is_added);
+/* As kv_index_node(). @service->node is set; tags are counted in @tallies. */
+void kv_index_service(struct kv_tx *tx, struct kv_tallies *tallies,
+                      const Mr__Service *service, bool is_added);
 /* As kv_index_node(). @check->node and service_id are set. */
 void kv_index_check(struct kv_tx *tx, const Mr__Check *check, bool is_added);
 /* As kv_index_check(), only the row that follows from the status. */
@@ -102,6 +102,10 @@ bool kv_in_scope(enum kv_scope scope, Mr__Origin origin);
  * to go, see kv_node_prune(). */
 bool kv_service_remove(struct kv_batch *b, const char *node, const char *id,
                        enum kv_scope scope);
+
+/* As kv_check_get(), when the service's ID ("": of the node) is known. */
+Mr__Check *kv_check_get_of(struct kv_batch *b, const char *node,
+                           const char *service_id, const char *check_id);
 
 /* The check @check_id of @node, decoded without its service's name and tags;
  * NULL when there is none or the transaction failed. */

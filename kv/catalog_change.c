@@ -15,49 +15,33 @@
 
 /* ------------------------------------------------------------ service names */
 
-static void store_name(struct kv_batch *b, const struct kv_row_key *k,
-                       const struct mr_slice *old,
-                       const struct kv_service_name_row *row)
-{
-    mr_buf_reset(&b->row);
-    kv_put_varint(&b->row, row->index);
-    kv_put_varint(&b->row, row->instances);
-    mr_buf_add(&b->row, row->name.data, row->name.len);
-    if (mr_buf_failed(&b->row)) {
-        kv_tx_fail(&b->tx, MR_E_NOMEM);
-        return;
-    }
-    kv_tx_swap(&b->tx, kv_key_slice(k), old, mr_buf_slice(&b->row));
-}
-
 void kv_service_bump(struct kv_batch *b, struct mr_slice name, int delta)
 {
-    struct kv_service_name_row row = {0, 0, {NULL, 0}};
     uint64_t rev = kv_batch_revision(b);
+    struct kv_tally *tally;
     struct kv_row_key k;
-    struct mr_slice old;
-    bool is_old;
 
     kv_key_init(&k, KV_SERVICE_NAME);
     kv_key_lower_slice(&k, name);
-    if (!mr_slice_eq(mr_slice(k.bytes + 1, k.len - 1), name)) {
-        row.name = name;
+    tally = kv_tally_get(&b->tallies, &b->tx, &k);
+    if (tally == NULL) {
+        return; /* The transaction has failed. */
     }
-    is_old = kv_tx_get(&b->tx, kv_key_slice(&k), &old);
-    if (is_old && !kv_service_name_unpack(old, &row)) {
-        kv_tx_fail(&b->tx, MR_E_CORRUPT);
-        return;
+    if (!tally->is_touched) {
+        kv_batch_touch(b, MR_KV_TOPIC_SERVICE, name);
+        tally->is_touched = true;
     }
-    if (delta == 0 && row.index == rev) {
-        return; /* This command has been here already. */
+    if (tally->count == 0) {
+        b->meta.services++;
+        kv_tally_set_text(&b->tallies, tally, name);
+        if (mr_slice_eq(mr_slice(k.bytes + 1, k.len - 1), name)) {
+            kv_tally_set_text(&b->tallies, tally, mr_slice(NULL, 0));
+        }
     }
-    kv_batch_touch(b, MR_KV_TOPIC_SERVICE, name);
-    row.index = rev;
-    row.instances += (uint64_t)(int64_t)delta;
-    if (row.instances > 0) {
-        b->meta.services += is_old ? 0 : 1;
-        store_name(b, &k, is_old ? &old : NULL, &row);
-    } else if (kv_tx_del(&b->tx, kv_key_slice(&k))) {
+    tally->is_dirty = true;
+    tally->index = rev;
+    tally->count += (uint64_t)(int64_t)delta;
+    if (tally->count == 0) {
         b->meta.services--;
         b->meta.extinct_rev = rev;
     }
@@ -186,10 +170,10 @@ static void replace_service(struct kv_batch *b, struct found_service *found,
 
     write_service(b, found, service, is_moved);
     if (old != NULL && !is_indexed) {
-        kv_index_service(&b->tx, old, false);
+        kv_index_service(&b->tx, &b->tallies, old, false);
     }
     if (!is_indexed) {
-        kv_index_service(&b->tx, service, true);
+        kv_index_service(&b->tx, &b->tallies, service, true);
     }
     if (old != NULL && !is_indexed) {
         touch_shown_checks(b, service);
@@ -289,7 +273,7 @@ bool kv_service_remove(struct kv_batch *b, const char *node, const char *id,
     kv_service_checks_remove(b, node, id, NULL);
     (void)kv_batch_revision(b); /* It changes something for certain. */
     kv_lease_drop(b, old->lease_id);
-    kv_index_service(&b->tx, old, false);
+    kv_index_service(&b->tx, &b->tallies, old, false);
     (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
     b->meta.instances--;
     kv_service_bump(b, mr_slice_str(old->name), -1);

@@ -193,15 +193,13 @@ void kv_index_node(struct kv_tx *tx, const Mr__Node *node, bool is_added)
 }
 
 /* Count @tag of a service up or down. */
-static void count_tag(struct kv_tx *tx, const char *service, const char *tag,
-                      bool is_added)
+static void count_tag(struct kv_tx *tx, struct kv_tallies *tallies,
+                      const char *service, const char *tag, bool is_added)
 {
     size_t len = strlen(tag);
     bool is_cut = len > TAG_CUT;
-    struct mr_buf row = MR_BUF_INIT;
+    struct kv_tally *tally;
     struct kv_row_key k;
-    struct mr_slice old;
-    uint64_t n = 0;
 
     kv_key_init(&k, KV_TAG);
     kv_key_lower(&k, service);
@@ -213,21 +211,19 @@ static void count_tag(struct kv_tx *tx, const char *service, const char *tag,
         kv_key_u64(&k, h.high);
         kv_key_u64(&k, h.low);
     }
-    if (kv_tx_get(tx, kv_key_slice(&k), &old) && !kv_get_varint(&old, &n)) {
-        kv_tx_fail(tx, MR_E_CORRUPT);
+    tally = kv_tally_get(tallies, tx, &k);
+    if (tally == NULL) {
+        return; /* The transaction has failed. */
     }
-    n = is_added ? n + 1 : n - 1;
-    kv_put_varint(&row, n);
-    mr_buf_add(&row, tag, is_cut ? len : 0);
-    if (mr_buf_failed(&row)) {
-        kv_tx_fail(tx, MR_E_NOMEM);
+    if (is_cut && tally->count == 0) {
+        kv_tally_set_text(tallies, tally, mr_slice(tag, len));
     }
-    put_or_del(tx, &k, mr_buf_slice(&row), n > 0);
-    mr_buf_deinit(&row);
+    tally->count = is_added ? tally->count + 1 : tally->count - 1;
+    tally->is_dirty = true;
 }
 
-void kv_index_service(struct kv_tx *tx, const Mr__Service *service,
-                      bool is_added)
+void kv_index_service(struct kv_tx *tx, struct kv_tallies *tallies,
+                      const Mr__Service *service, bool is_added)
 {
     struct kv_row_key name;
     struct kv_row_key k;
@@ -245,7 +241,7 @@ void kv_index_service(struct kv_tx *tx, const Mr__Service *service,
         put_or_del(tx, &k, without_table(&name), is_added);
     }
     for (i = 0; i < service->n_tags; i++) {
-        count_tag(tx, service->name, service->tags[i], is_added);
+        count_tag(tx, tallies, service->name, service->tags[i], is_added);
     }
 }
 

@@ -39,24 +39,42 @@ static void touch_check(struct kv_batch *b, const char *node,
     }
 }
 
-Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
-                        const char *check_id)
+static Mr__Check *decode(struct kv_batch *b, const char *node,
+                         const struct kv_row *row)
 {
-    struct kv_row_key k;
-    struct kv_row row;
     Mr__Check *check;
-    enum mr_err err;
+    enum mr_err err = kv_unpack_check(&b->arena, row, node, NULL, &check);
 
-    if (!kv_check_find(&b->tx, node, check_id, &k, &row.value)) {
-        return NULL;
-    }
-    row.key = kv_key_slice(&k);
-    err = kv_unpack_check(&b->arena, &row, node, NULL, &check);
     if (err != MR_OK) {
         kv_tx_fail(&b->tx, err);
         return NULL;
     }
     return check;
+}
+
+Mr__Check *kv_check_get(struct kv_batch *b, const char *node,
+                        const char *check_id)
+{
+    struct kv_row_key k;
+    struct kv_row row;
+
+    if (!kv_check_find(&b->tx, node, check_id, &k, &row.value)) {
+        return NULL;
+    }
+    row.key = kv_key_slice(&k);
+    return decode(b, node, &row);
+}
+
+Mr__Check *kv_check_get_of(struct kv_batch *b, const char *node,
+                           const char *service_id, const char *check_id)
+{
+    struct kv_row_key k;
+    struct kv_row row;
+
+    kv_check_key(&k, node, service_id, check_id);
+    row.key = kv_key_slice(&k);
+    return kv_tx_get(&b->tx, row.key, &row.value) ? decode(b, node, &row)
+                                                  : NULL;
 }
 
 /* ------------------------------------------------------------ leases */
@@ -76,6 +94,7 @@ static Mr__Lease due_lease(struct kv_batch *b, const Mr__Check *check)
     lease.kind = MR__LEASE_KIND__LEASE_CHECK;
     lease.node = check->node;
     lease.name = check->check_id;
+    lease.service_id = check->service_id;
     if (d != NULL && d->ttl_ns > 0 && !is_critical(check)) {
         ns = d->ttl_ns;
     } else if (d != NULL && d->deregister_after_ns > 0 &&
@@ -204,6 +223,7 @@ static void write_check(struct kv_batch *b, const Mr__Check *old,
     if (old == NULL) {
         kv_index_check(&b->tx, wanted, true);
         b->meta.checks++;
+        b->check_gap.is_known = false;
     } else if (strcmp(old->status, wanted->status) != 0) {
         kv_index_check_state(&b->tx, old, false);
         kv_index_check_state(&b->tx, wanted, true);
@@ -295,21 +315,54 @@ static bool is_kept(const Mr__Register *kept, struct mr_slice check_id)
     return false;
 }
 
+static int compare_keys(const struct kv_row_key *a, const struct kv_row_key *b)
+{
+    int order = memcmp(a->bytes, b->bytes, a->len < b->len ? a->len : b->len);
+
+    return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
+}
+
+/* Whether it is known that no check has the prefix @k: most instances that end
+ * together have none, and lie in one gap. */
+static bool lies_in_gap(const struct kv_gap *gap, const struct kv_row_key *k)
+{
+    return gap->is_known && compare_keys(&gap->from, k) <= 0 &&
+           (gap->to.len == 0 || (compare_keys(k, &gap->to) < 0 &&
+                                 memcmp(k->bytes, gap->to.bytes, k->len) != 0));
+}
+
+/* No check has the prefix @k; @next (NULL: none) is the row after it. */
+static void note_gap(struct kv_gap *gap, const struct kv_row_key *k,
+                     const struct kv_row *next)
+{
+    gap->is_known = true;
+    gap->from = *k;
+    gap->to.len = 0;
+    if (next != NULL && *(const uint8_t *)next->key.data == KV_CHECK) {
+        gap->to.len = next->key.len;
+        memcpy(gap->to.bytes, next->key.data, next->key.len);
+    }
+}
+
 void kv_service_checks_remove(struct kv_batch *b, const char *node,
                               const char *service_id, const Mr__Register *kept)
 {
     struct kv_row_key k;
     struct kv_scan scan;
-    struct kv_row row;
+    struct kv_row row = {{NULL, 0}, {NULL, 0}};
     struct mr_slice parts[3];
     struct mr_slice *ids = NULL;
+    size_t n_rows = 0;
     size_t n = 0;
     size_t cap = 0;
     size_t i;
 
     kv_check_key(&k, node, service_id, "");
+    if (lies_in_gap(&b->check_gap, &k)) {
+        return;
+    }
     kv_scan_open(&scan, &b->tx, kv_key_slice(&k));
-    while (kv_scan_next(&scan, &row)) {
+    for (; kv_scan_next(&scan, &row); n_rows++) {
         if (!kv_key_split(row.key, parts, 3)) {
             kv_tx_fail(&b->tx, MR_E_CORRUPT);
         } else if (!is_kept(kept, parts[2]) &&
@@ -317,6 +370,9 @@ void kv_service_checks_remove(struct kv_batch *b, const char *node,
                                   kv_arena_copy0(&b->arena, parts[2]))) {
             break;
         }
+    }
+    if (n_rows == 0) {
+        note_gap(&b->check_gap, &k, row.key.len > 0 ? &row : NULL);
     }
     kv_scan_close(&scan);
     for (i = 0; i < n; i++) {

@@ -69,22 +69,22 @@ void kv_event_service(struct kv_batch *b, enum mr_kv_event_kind kind,
 static const char *name_of_service(struct kv_batch *b, const char *node,
                                    const char *id)
 {
-    struct kv_service_name_row row = {0, 0, {NULL, 0}};
+    struct kv_tally *tally;
     struct mr_slice lower;
-    struct mr_slice value;
     struct kv_row_key k;
 
     kv_node_part_key(&k, KV_NODE_SERVICE, node, id);
     if (id[0] == '\0' || !kv_tx_get(&b->tx, kv_key_slice(&k), &lower)) {
         return NULL;
     }
+    lower = kv_arena_copy(&b->arena, lower);
     kv_key_init(&k, KV_SERVICE_NAME);
     kv_key_add(&k, lower);
-    if (kv_tx_get(&b->tx, kv_key_slice(&k), &value) &&
-        !kv_service_name_unpack(value, &row)) {
-        kv_tx_fail(&b->tx, MR_E_CORRUPT);
+    tally = kv_tally_get(&b->tallies, &b->tx, &k);
+    if (tally == NULL) {
+        return NULL; /* The transaction has failed. */
     }
-    return kv_arena_text(&b->arena, row.name.len > 0 ? row.name : lower);
+    return kv_arena_text(&b->arena, tally->text.len > 0 ? tally->text : lower);
 }
 
 void kv_event_check(struct kv_batch *b, enum mr_kv_event_kind kind,

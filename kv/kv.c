@@ -338,6 +338,7 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
 {
     mr_assert(pthread_mutex_init(&kv->lock, NULL) == 0);
     kv_touched_init(&kv->batch.touched);
+    kv_tallies_init(&kv->batch.tallies);
     kv_arena_init(&kv->batch.arena);
     kv_arena_init(&kv->batch.scratch);
     mr_buf_init(&kv->batch.body, 0);
@@ -363,6 +364,7 @@ static void destroy(struct mr_kv *kv)
     }
     kv_hub_deinit(&kv->hub);
     kv_touched_deinit(&kv->batch.touched);
+    kv_tallies_deinit(&kv->batch.tallies);
     kv_arena_deinit(&kv->batch.arena);
     kv_arena_deinit(&kv->batch.scratch);
     mr_buf_deinit(&kv->batch.body);

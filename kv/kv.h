@@ -11,6 +11,7 @@
 #include "kv/mr_kv.h"
 #include "kv/row.h"
 #include "kv/store.h"
+#include "kv/tally.h"
 #include "kv/view.h"
 #include "kv/watch.h"
 
@@ -59,6 +60,14 @@ struct kv_local {
     struct mr_hash128 digest;
 };
 
+/* A range of keys without rows, from one key to before another (len 0: to the
+ * end of the table), as long as nothing is added to the table. */
+struct kv_gap {
+    bool is_known;
+    struct kv_row_key from;
+    struct kv_row_key to;
+};
+
 /* A lease whose end is being applied. */
 struct kv_ending {
     const Mr__Lease *lease;
@@ -71,6 +80,8 @@ struct kv_batch {
     struct kv_tx tx;
     struct kv_meta meta;
     struct kv_touched touched;
+    struct kv_tallies tallies;
+    struct kv_gap check_gap; /* Where there are no checks. */
     struct kv_arena arena;   /* Of the command; reset before each. */
     struct kv_arena scratch; /* Of one step of a command. */
     struct mr_buf body;      /* Where a command packs a row's body. */

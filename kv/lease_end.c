@@ -33,7 +33,8 @@ static const char *expired_output(struct kv_batch *b, const char *last)
 
 static void end_check(struct kv_batch *b, const Mr__Lease *lease)
 {
-    Mr__Check *check = kv_check_get(b, lease->node, lease->name);
+    Mr__Check *check =
+        kv_check_get_of(b, lease->node, lease->service_id, lease->name);
 
     if (check != NULL) {
         kv_check_fail(b, check, expired_output(b, check->output));
@@ -44,15 +45,6 @@ static void end_service(struct kv_batch *b, const char *node, const char *id)
 {
     if (kv_service_remove(b, node, id, KV_SCOPE_ALL)) {
         kv_node_prune(b, node);
-    }
-}
-
-static void end_critical(struct kv_batch *b, const Mr__Lease *lease)
-{
-    Mr__Check *check = kv_check_get(b, lease->node, lease->name);
-
-    if (check != NULL) {
-        end_service(b, lease->node, check->service_id);
     }
 }
 
@@ -82,7 +74,7 @@ static void take_effect(struct kv_batch *b, const Mr__Lease *lease)
         end_check(b, lease);
         break;
     case MR__LEASE_KIND__LEASE_CRITICAL:
-        end_critical(b, lease);
+        end_service(b, lease->node, lease->service_id);
         break;
     case MR__LEASE_KIND__LEASE_REGISTRATION:
         end_service(b, lease->node, lease->name);

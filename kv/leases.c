@@ -8,16 +8,22 @@ void kv_lease_key(struct kv_row_key *k, uint64_t id)
     kv_key_u64(k, id);
 }
 
-/* Remember what the hook has to be told once the batch is committed. */
-static void note_change(struct kv_batch *b, uint64_t id, uint64_t ttl_ms,
-                        bool is_new)
+uint64_t mr_kv_lease_place(const Mr__Lease *lease)
 {
-    struct mr_kv_lease_change change = {id, ttl_ms, is_new};
+    struct kv_row_key k = {.len = 0};
 
+    kv_key_lower(&k, lease->node);
+    return mr_hash64(kv_key_slice(&k), 0);
+}
+
+/* Remember what the hook has to be told once the batch is committed. */
+static void note_change(struct kv_batch *b,
+                        const struct mr_kv_lease_change *change)
+{
     if (b->hooks->leases == NULL) {
         return;
     }
-    mr_buf_add(&b->leases, &change, sizeof change);
+    mr_buf_add(&b->leases, change, sizeof *change);
     if (mr_buf_failed(&b->leases)) {
         kv_tx_fail(&b->tx, MR_E_NOMEM);
     }
@@ -43,7 +49,8 @@ uint64_t kv_lease_make(struct kv_batch *b, const Mr__Lease *lease)
     (void)mr__lease__pack(&row, at); /* Returns the length asked for. */
     kv_tx_swap(&b->tx, kv_key_slice(&k), NULL, mr_buf_slice(&b->row));
     b->meta.leases++;
-    note_change(b, id, lease->ttl_ms, true);
+    note_change(b, &(struct mr_kv_lease_change){id, lease->ttl_ms, true,
+                                                mr_kv_lease_place(lease)});
     return id;
 }
 
@@ -58,7 +65,7 @@ void kv_lease_drop(struct kv_batch *b, uint64_t id)
     kv_lease_key(&k, id);
     if (kv_tx_del(&b->tx, kv_key_slice(&k))) {
         b->meta.leases--;
-        note_change(b, id, 0, false);
+        note_change(b, &(struct mr_kv_lease_change){.id = id});
     }
 }
 

@@ -311,6 +311,9 @@ typedef bool (*mr_kv_lease_cb)(void *arg, const Mr__Lease *lease);
 MR_MUST_CHECK enum mr_err mr_kv_lease_list(struct mr_kv_view *view,
                                            mr_kv_lease_cb cb, void *arg);
 
+/* What mr_kv_lease_change.place is for @lease. Any thread. */
+uint64_t mr_kv_lease_place(const Mr__Lease *lease);
+
 /* What has to be known to renew something. */
 struct mr_kv_lease_ref {
     uint64_t lease_id;    /* 0: it has no lease. */

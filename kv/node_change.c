@@ -60,6 +60,9 @@ static bool has_parts(struct kv_batch *b, enum kv_table table, const char *node)
     bool has_any;
 
     kv_node_part_key(&k, table, node, "");
+    if (kv_tx_is_near(&b->tx, kv_key_slice(&k))) {
+        return true;
+    }
     kv_scan_open(&scan, &b->tx, kv_key_slice(&k));
     has_any = kv_scan_next(&scan, &row);
     kv_scan_close(&scan);

@@ -17,6 +17,7 @@ struct rebuild {
     struct kv_tx reader;
     struct kv_tx writer;
     struct kv_arena arena;
+    struct kv_tallies tallies;
 };
 
 static const char *text_of(struct rebuild *r, struct mr_slice s)
@@ -48,7 +49,7 @@ static enum mr_err derive_service(struct rebuild *r, const struct kv_row *row)
     }
     err = kv_unpack_service(&r->arena, row, text_of(r, parts[1]), &service);
     if (err == MR_OK) {
-        kv_index_service(&r->writer, service, true);
+        kv_index_service(&r->writer, &r->tallies, service, true);
     }
     return err;
 }
@@ -199,6 +200,7 @@ static enum mr_err run_chunk(struct kv_env *env, struct rebuild *r,
     if (err != MR_OK) {
         kv_tx_fail(&r->writer, err);
     }
+    kv_tallies_flush(&r->tallies, &r->writer);
     return kv_tx_commit(&r->writer);
 }
 
@@ -210,10 +212,12 @@ enum mr_err kv_rebuild_derived(struct kv_env *env)
     bool is_done = false;
 
     kv_arena_init(&r.arena);
+    kv_tallies_init(&r.tallies);
     kv_key_init(&from, KV_KEY);
     while (err == MR_OK && !is_done) {
         err = run_chunk(env, &r, &from, &is_done);
     }
+    kv_tallies_deinit(&r.tallies);
     kv_arena_deinit(&r.arena);
     return err;
 }

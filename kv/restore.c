@@ -345,6 +345,22 @@ static enum mr_err load_all(struct restore *r)
 
 /* ------------------------------------------------------------ exchange */
 
+/* What the hook is told of the lease in @row; it was decoded once already. */
+static struct mr_kv_lease_change change_of(struct kv_arena *arena,
+                                           const struct kv_row *row)
+{
+    struct mr_kv_lease_change change = {kv_key_number(row->key),
+                                        kv_body_u64(row->value, KV_LEASE_TTL),
+                                        true, 0};
+    Mr__Lease *lease;
+
+    kv_arena_reset(arena);
+    if (kv_unpack_lease(arena, row, &lease) == MR_OK) {
+        change.place = mr_kv_lease_place(lease); /* Else short of memory. */
+    }
+    return change;
+}
+
 /* Tell the hooks which leases there are now, as @tx reads them. */
 static void tell_leases(struct mr_kv *kv, struct kv_tx *tx)
 {
@@ -360,8 +376,7 @@ static void tell_leases(struct mr_kv *kv, struct kv_tx *tx)
     }
     kv_scan_open(&scan, tx, mr_slice(&table, 1));
     while (hooks->leases != NULL && kv_scan_next(&scan, &row)) {
-        changes[n++] = (struct mr_kv_lease_change){
-            kv_key_number(row.key), kv_body_u64(row.value, KV_LEASE_TTL), true};
+        changes[n++] = change_of(&kv->batch.scratch, &row);
         if (n == TOLD_AT_ONCE) {
             hooks->leases(hooks->arg, changes, n);
             n = 0;

@@ -348,6 +348,17 @@ bool kv_tx_get(struct kv_tx *tx, struct mr_slice key,
     return false;
 }
 
+bool kv_tx_is_near(struct kv_tx *tx, struct mr_slice prefix)
+{
+    MDB_cursor *point = tx->points[*(const uint8_t *)prefix.data % KV_POINTS];
+    MDB_val k;
+    MDB_val v;
+
+    return point != NULL &&
+           mdb_cursor_get(point, &k, &v, MDB_GET_CURRENT) == 0 &&
+           mr_slice_has_prefix(to_slice(k), prefix);
+}
+
 /* Count a row that was written in the digest, or keep why it was not. */
 static void note_put(struct kv_tx *tx, struct mr_slice key,
                      struct mr_slice value, int rv)

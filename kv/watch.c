@@ -77,6 +77,7 @@ void kv_touched_init(struct kv_touched *t)
 {
     mr_buf_init(&t->hashes, TOUCHED_BYTES_MAX);
     mr_buf_init(&t->keys, TOUCHED_BYTES_MAX);
+    t->nameless = 0;
     t->all = false;
 }
 
@@ -90,15 +91,23 @@ void kv_touched_reset(struct kv_touched *t)
 {
     mr_buf_reset(&t->hashes);
     mr_buf_reset(&t->keys);
+    t->nameless = 0;
     t->all = false;
 }
 
 void kv_touch(struct kv_touched *t, enum mr_kv_topic_kind kind,
               struct mr_slice name)
 {
-    uint64_t hash = topic_hash(kind, name);
     uint32_t len = (uint32_t)name.len;
+    uint64_t hash;
 
+    if (name.len == 0 && kind != MR_KV_TOPIC_KEY) {
+        if ((t->nameless & (1u << kind)) != 0) {
+            return;
+        }
+        t->nameless |= 1u << kind;
+    }
+    hash = topic_hash(kind, name);
     mr_buf_add(&t->hashes, &hash, sizeof hash);
     if (kind == MR_KV_TOPIC_KEY) {
         len = len > KV_PREFIX_LENGTH_MAX ? KV_PREFIX_LENGTH_MAX : len;

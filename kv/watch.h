@@ -47,6 +47,7 @@ struct kv_hub {
 struct kv_touched {
     struct mr_buf hashes; /* uint64_t each: topics other than prefixes. */
     struct mr_buf keys;   /* uint32_t length and bytes, for the prefixes. */
+    unsigned nameless;    /* Bit i: the topic of kind i, which has no name. */
     bool all;
 };
 
