@@ -13,6 +13,7 @@
 
 #define BLOCK_SIZE 2000 /* Holds a usual registration. */
 #define ALIGNMENT sizeof(void *)
+#define DELAY_SECONDS_BELOW 1000
 
 struct decode_block {
     struct decode_block *next;
@@ -189,15 +190,28 @@ static enum mr_err decode_duration(struct decode *d, const struct place *place,
     return MR_OK;
 }
 
+/* Consul's rule for a lock-delay: no number that small means nanoseconds. */
+static enum mr_err decode_delay(struct decode *d, const struct place *place,
+                                const json_t *value, int64_t *out_ns)
+{
+    enum mr_err err = decode_duration(d, place, value, out_ns);
+
+    if (err == MR_OK && json_is_number(value) && *out_ns > 0 &&
+        *out_ns < DELAY_SECONDS_BELOW) {
+        *out_ns *= INT64_C(1000000000);
+    }
+    return err;
+}
+
 static enum mr_err decode_texts(struct decode *d, const struct place *place,
-                                const json_t *value, char ***out_texts,
-                                size_t *out_n)
+                                const json_t *value, const char *go_type,
+                                char ***out_texts, size_t *out_n)
 {
     size_t n = json_array_size(value);
     char **texts;
 
     if (!json_is_array(value)) {
-        return wrong_type(d, place, value, "[]string");
+        return wrong_type(d, place, value, go_type);
     }
     texts = decode_alloc(d, n * sizeof *texts);
     if (texts == NULL) {
@@ -392,8 +406,12 @@ static enum mr_err decode_value(struct decode *d, const struct place *place,
         return MR_OK;
     case DECODE_DURATION:
         return decode_duration(d, place, value, to);
+    case DECODE_DELAY:
+        return decode_delay(d, place, value, to);
     case DECODE_TEXTS:
-        return decode_texts(d, place, value, to, n);
+        return decode_texts(d, place, value, "[]string", to, n);
+    case DECODE_CHECK_IDS:
+        return decode_texts(d, place, value, "[]types.CheckID", to, n);
     case DECODE_OBJECT:
         *(void **)to = new_object(d, field->sub);
         return *(void **)to == NULL
@@ -409,6 +427,11 @@ static enum mr_err decode_value(struct decode *d, const struct place *place,
         break;
     }
     return MR_OK;
+}
+
+static bool is_duration(const struct decode_field *field)
+{
+    return field->kind == DECODE_DURATION || field->kind == DECODE_DELAY;
 }
 
 static const struct decode_field *find_field(const struct decode_table *table,
@@ -437,11 +460,13 @@ static enum mr_err decode_pass(struct decode *d, json_t *value,
         const struct decode_field *field = find_field(table, key);
         enum mr_err err;
 
+        if (field == NULL && table->skips_unknown) {
+            continue;
+        }
         if (field == NULL) {
             return decode_fail(d, "json: unknown field \"%s\"", key);
         }
-        if (json_is_null(item) ||
-            (field->kind == DECODE_DURATION) != want_durations) {
+        if (json_is_null(item) || is_duration(field) != want_durations) {
             continue;
         }
         here.name = field->name;
@@ -460,7 +485,8 @@ static enum mr_err decode_object(struct decode *d, const struct place *place,
     enum mr_err err;
 
     if (!json_is_object(value)) {
-        return wrong_type(d, place, value, "struct");
+        return wrong_type(d, place, value,
+                          table->go_type != NULL ? table->go_type : "struct");
     }
     /* As in decode_map(). */
     err = decode_pass(d, (json_t *)value, table, false, object);

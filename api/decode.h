@@ -26,11 +26,13 @@ struct decode_table;
 
 /* What a field's JSON must be and what stands at its offset. */
 enum decode_kind {
-    DECODE_TEXT,     /* string:           char * */
-    DECODE_INT,      /* integer:          int64_t */
-    DECODE_BOOL,     /* true, false:      int */
-    DECODE_DURATION, /* string or number: int64_t, nanoseconds */
-    DECODE_TEXTS,    /* array of strings: char **, and the count */
+    DECODE_TEXT,      /* string:           char * */
+    DECODE_INT,       /* integer:          int64_t */
+    DECODE_BOOL,      /* true, false:      int */
+    DECODE_DURATION,  /* string or number: int64_t, nanoseconds */
+    DECODE_DELAY,     /* the same, but numbers below 1000 are seconds */
+    DECODE_TEXTS,     /* array of strings: char **, and the count */
+    DECODE_CHECK_IDS, /* the same, called otherwise in error texts */
     DECODE_OBJECT, /* object:           pointer to the table's struct or NULL */
     DECODE_OBJECTS, /* array of objects: array of pointers, and the count */
     DECODE_MAP,     /* object:           as OBJECTS, one struct a member, each
@@ -56,6 +58,8 @@ struct decode_table {
     size_t key_offset;                /* In a MAP: where the name goes. */
     const struct decode_field *value; /* In a MAP: its values are no objects
                                          but this. */
+    const char *go_type; /* The whole type in Go's words; NULL: "struct". */
+    bool skips_unknown;  /* Names that are not in fields are no error. */
 };
 
 #define DECODE_FIELD(type, kind, name, member)                                 \
