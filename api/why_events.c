@@ -13,12 +13,6 @@
 #include "api/why_text.h"
 #include "health/mr_health.h"
 
-static bool is_end(const struct mr_kv_event *event)
-{
-    return event->kind == MR_KV_EVENT_DEREGISTERED ||
-           event->kind == MR_KV_EVENT_ENDED;
-}
-
 static bool same(const char *a, const char *b)
 {
     return strcasecmp(a, b) == 0;
@@ -95,7 +89,8 @@ static bool is_around(const struct why *w, const struct mr_kv_event *event)
         return false;
     }
     if (lived_on(w, event->node) &&
-        (is_agent || (event->subject == MR_KV_SUBJECT_NODE && is_end(event)))) {
+        (is_agent ||
+         (event->subject == MR_KV_SUBJECT_NODE && why_text_is_end(event)))) {
         return true;
     }
     return is_with_an_ending(w, event);
@@ -125,7 +120,7 @@ static void note(void *arg, const struct mr_kv_event *event)
     struct why *w = arg;
 
     why_note_node(w, event->node);
-    if (is_end(event)) {
+    if (why_text_is_end(event)) {
         w->endings[w->n_endings % WHY_MARKS_MAX] =
             (struct why_ending){keep_text(w, event->node), event->revision};
         w->n_endings++;
@@ -258,7 +253,7 @@ static void take(void *arg, const struct mr_kv_event *event)
     if (event->subject == w->subject && is_own(w, event)) {
         w->last = timed;
         w->last_is_an_end =
-            is_end(event) &&
+            why_text_is_end(event) &&
             (w->subject != MR_KV_SUBJECT_CHECK || event->status[0] == '\0');
     }
 }

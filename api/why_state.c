@@ -54,7 +54,7 @@ static void write_lease(const struct why *w, struct mr_json *j, uint64_t id,
     mr_json_object_end(j);
 }
 
-/* Append "; <what> renewed 1.2 s ago, ends ...". */
+/* Append "; <what> renewed 1.2 s ago, ends in ... unless renewed again". */
 static void tell_lease(struct why *w, uint64_t id, const char *what,
                        const char *verb)
 {
@@ -62,7 +62,19 @@ static void tell_lease(struct why *w, uint64_t id, const char *what,
 
     if (age_of(w, id, &age)) {
         mr_buf_printf(&w->text, "; %s ", what);
-        why_text_lease(&w->text, &age, verb);
+        why_text_lease(&w->text, &age, verb, "renewed again");
+    }
+}
+
+/* As tell_lease(), of a term that nobody renews: what is dead and will go. */
+static void tell_term(struct why *w, uint64_t id, const char *what,
+                      const char *since, const char *unless)
+{
+    struct mr_lease_age age;
+
+    if (age_of(w, id, &age)) {
+        mr_buf_printf(&w->text, "; %s ", what);
+        why_text_lease(&w->text, &age, since, unless);
     }
 }
 
@@ -126,8 +138,8 @@ static void add_check(struct why *w, const Mr__Check *check)
                   check->node, check->status);
     if (is_critical(check)) {
         tell_check(w, check);
-        tell_lease(w, check->lease_id, "its service will be removed: it was",
-                   "made critical");
+        tell_term(w, check->lease_id, "its service will be removed: it was",
+                  "made critical", "it passes");
     } else {
         tell_lease(w, check->lease_id, "it was", "passed");
     }
@@ -181,6 +193,28 @@ static void write_instance(const struct why *w, struct mr_json *j,
     mr_json_object_end(j);
 }
 
+/* Whether the agent of @node is dead, which decides what its lease means. */
+static bool is_dead(const struct why *w, const char *node)
+{
+    const Mr__Check *check;
+
+    return mr_kv_check_get(w->view, node, MR_HEALTH_CHECK_ID, &check) ==
+               MR_OK &&
+           check != NULL && is_critical(check);
+}
+
+/* Append how the agent of @node does, of which @what depends. */
+static void tell_agent(struct why *w, const Mr__Node *node, const char *what)
+{
+    if (is_dead(w, node->name)) {
+        mr_buf_printf(&w->text, "; %s will be removed with its node", what);
+        tell_term(w, node->lease_id, "the agent was", "found dead",
+                  "it is heard again");
+    } else {
+        tell_lease(w, node->lease_id, "its node's agent was", "heard");
+    }
+}
+
 /* Append how long the instance lives. */
 static void tell_life(struct why *w, const struct mr_kv_instance *instance)
 {
@@ -193,8 +227,8 @@ static void tell_life(struct why *w, const struct mr_kv_instance *instance)
 
         if (check->lease_id != 0 && is_critical(check)) {
             has_lease = true;
-            tell_lease(w, check->lease_id, "it will be removed: its check was",
-                       "made critical");
+            tell_term(w, check->lease_id, "it will be removed: its check was",
+                      "made critical", "it passes");
         } else if (check->lease_id != 0) {
             has_lease = true;
             mr_buf_printf(&w->text, "; check %s", check->check_id);
@@ -203,11 +237,7 @@ static void tell_life(struct why *w, const struct mr_kv_instance *instance)
     }
     if (instance->node->lease_id != 0) {
         has_lease = true;
-        tell_lease(w, instance->node->lease_id, "its node's agent was",
-                   hidden_by(instance) != NULL &&
-                           hidden_by(instance)->service_id[0] == '\0'
-                       ? "found dead"
-                       : "heard");
+        tell_agent(w, instance->node, "it");
     }
     if (!has_lease) {
         mr_buf_str(&w->text, "; nobody renews it: it stays until somebody "
@@ -339,27 +369,17 @@ static bool on_node_check(void *arg, const Mr__Check *check)
     return true;
 }
 
-/* Whether the agent of @node is dead, which decides what its lease means. */
-static bool is_dead(const struct why *w, const char *node)
-{
-    const Mr__Check *check;
-
-    return mr_kv_check_get(w->view, node, MR_HEALTH_CHECK_ID, &check) ==
-               MR_OK &&
-           check != NULL && is_critical(check);
-}
-
 static enum mr_err node_state(struct why *w)
 {
     const Mr__Node *node;
     struct mr_json j;
     enum mr_err err = mr_kv_node_get(w->view, w->id, &node, NULL);
-    bool is_gone;
+    bool is_agent_dead;
 
     if (err != MR_OK || node == NULL) {
         return err;
     }
-    is_gone = is_dead(w, node->name);
+    is_agent_dead = is_dead(w, node->name);
     begin_row(w, &j);
     mr_json_object(&j);
     mr_json_kstr(&j, "Node", node->name);
@@ -370,16 +390,16 @@ static enum mr_err node_state(struct why *w)
     mr_json_ku64(&j, "CreateIndex", node->create_rev);
     mr_json_ku64(&j, "ModifyIndex", node->modify_rev);
     write_lease(w, &j, node->lease_id,
-                is_gone ? MR__LEASE_KIND__LEASE_NODE_REAP
-                        : MR__LEASE_KIND__LEASE_NODE);
+                is_agent_dead ? MR__LEASE_KIND__LEASE_NODE_REAP
+                              : MR__LEASE_KIND__LEASE_NODE);
     mr_json_object_end(&j);
     mr_buf_printf(&w->text, "Node %s (%s) is registered", node->name,
                   node->address);
     err = mr_kv_node_checks(w->view, node->name, on_node_check, w, NULL);
-    if (is_gone) {
-        tell_lease(w, node->lease_id,
-                   "it will be removed with all that is on it: the agent was",
-                   "found dead");
+    if (is_agent_dead) {
+        tell_term(w, node->lease_id,
+                  "it will be removed with all that is on it: the agent was",
+                  "found dead", "it is heard again");
     } else if (node->lease_id != 0) {
         tell_lease(w, node->lease_id, "its agent lives: it was", "heard");
     } else {

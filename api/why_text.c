@@ -87,8 +87,12 @@ static void add_gaps(struct mr_buf *out, const struct mr_kv_event *event)
     for (size_t i = event->n_gaps; i-- > 0;) {
         uint32_t ms = event->gaps_ms[i];
 
-        mr_buf_printf(out, "%u.%u", (unsigned)(ms / S_MS),
-                      (unsigned)(ms % S_MS / 100));
+        if (ms < S_MS) {
+            mr_buf_printf(out, "0.%03u", (unsigned)ms);
+        } else {
+            mr_buf_printf(out, "%u.%u", (unsigned)(ms / S_MS),
+                          (unsigned)(ms % S_MS / 100));
+        }
         mr_buf_str(out, i > 1 ? ", " : i == 1 ? " and " : " s");
     }
     mr_buf_str(out, event->n_gaps == 1 ? " earlier" : " apart");
@@ -183,20 +187,35 @@ static void add_subject(struct mr_buf *out, const struct mr_kv_event *event)
     }
 }
 
+bool why_text_is_end(const struct mr_kv_event *event)
+{
+    if (event->kind != MR_KV_EVENT_ENDED) {
+        return event->kind == MR_KV_EVENT_DEREGISTERED;
+    }
+    switch (event->subject) {
+    case MR_KV_SUBJECT_NODE:
+        return event->lease_kind != MR__LEASE_KIND__LEASE_NODE;
+    case MR_KV_SUBJECT_CHECK:
+        return event->lease_kind != MR__LEASE_KIND__LEASE_CHECK &&
+               event->lease_kind != MR__LEASE_KIND__LEASE_NODE;
+    case MR_KV_SUBJECT_SERVICE:
+    case MR_KV_SUBJECT_SESSION:
+        return true;
+    }
+    return true;
+}
+
 static void add_ended(struct mr_buf *out, const struct mr_kv_event *event)
 {
-    bool is_status = event->subject == MR_KV_SUBJECT_CHECK &&
-                     event->status[0] != '\0' &&
-                     (event->lease_kind == MR__LEASE_KIND__LEASE_CHECK ||
-                      event->lease_kind == MR__LEASE_KIND__LEASE_NODE);
-
     add_subject(out, event);
-    if (is_status) {
-        mr_buf_printf(out, " was made %s", event->status);
-    } else {
+    if (why_text_is_end(event)) {
         mr_buf_str(out, event->subject == MR_KV_SUBJECT_SESSION
                             ? " was ended"
                             : " was removed");
+    } else if (event->subject == MR_KV_SUBJECT_NODE) {
+        mr_buf_str(out, " was declared dead");
+    } else {
+        mr_buf_printf(out, " was made %s", event->status);
     }
     if (event->leader != NULL && event->leader[0] != '\0') {
         mr_buf_printf(out, " by leader %s in term %" PRIu64, event->leader,
@@ -243,14 +262,14 @@ void why_text_event(struct mr_buf *out, const struct mr_kv_event *event)
 }
 
 void why_text_lease(struct mr_buf *out, const struct mr_lease_age *age,
-                    const char *verb)
+                    const char *verb, const char *unless)
 {
     mr_buf_printf(out, "%s ", verb);
     why_text_span(out, age->silent_ms);
     if (age->silent_ms < age->ttl_ms) {
         mr_buf_str(out, " ago, ends in ");
         why_text_span(out, age->ttl_ms - age->silent_ms);
-        mr_buf_str(out, " unless renewed (TTL ");
+        mr_buf_printf(out, " unless %s (TTL ", unless);
     } else {
         mr_buf_str(out, " ago, is overdue and ends as soon as a leader "
                         "decides it (TTL ");
