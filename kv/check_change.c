@@ -117,7 +117,7 @@ static void settle_lease(struct kv_batch *b, Mr__Check *check, uint64_t old_id,
     check->lease_id = old_id;
     if (old_id != 0 && due.ttl_ms != 0 &&
         !(is_news && due.kind == MR__LEASE_KIND__LEASE_CHECK)) {
-        const Mr__Lease *old = kv_lease_get(b, old_id);
+        const Mr__Lease *old = kv_lease_find(&b->tx, &b->arena, old_id);
 
         if (old != NULL && old->kind == due.kind && old->ttl_ms == due.ttl_ms) {
             return;

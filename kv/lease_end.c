@@ -106,7 +106,7 @@ void kv_lease_end(struct kv_batch *b, const Mr__LeaseEnd *cmd)
 
     for (i = 0; i < cmd->n_leases && b->tx.err == MR_OK; i++) {
         const Mr__LeaseEnd__Ended *evidence = cmd->leases[i];
-        const Mr__Lease *lease = kv_lease_get(b, evidence->id);
+        const Mr__Lease *lease = kv_lease_find(&b->tx, &b->arena, evidence->id);
         struct kv_ending ending = {lease, evidence, cmd};
 
         if (lease == NULL) {

@@ -31,6 +31,18 @@ enum mr_err mr_kv_lease_list(struct mr_kv_view *view, mr_kv_lease_cb cb,
     return kv_view_error(view);
 }
 
+enum mr_err mr_kv_lease_get(struct mr_kv_view *view, uint64_t id,
+                            const Mr__Lease **out_lease)
+{
+    Mr__Lease *lease = kv_lease_find(kv_view_tx(view), kv_view_arena(view), id);
+    enum mr_err err = kv_view_error(view);
+
+    if (err == MR_OK) {
+        *out_lease = lease;
+    }
+    return err;
+}
+
 /* ------------------------------------------------------------ look-up */
 
 /* What can be renewed, and where its row says so. */

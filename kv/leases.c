@@ -69,7 +69,7 @@ void kv_lease_drop(struct kv_batch *b, uint64_t id)
     }
 }
 
-Mr__Lease *kv_lease_get(struct kv_batch *b, uint64_t id)
+Mr__Lease *kv_lease_find(struct kv_tx *tx, struct kv_arena *arena, uint64_t id)
 {
     struct kv_row_key k;
     struct kv_row row;
@@ -78,12 +78,12 @@ Mr__Lease *kv_lease_get(struct kv_batch *b, uint64_t id)
 
     kv_lease_key(&k, id);
     row.key = kv_key_slice(&k);
-    if (!kv_tx_get(&b->tx, row.key, &row.value)) {
+    if (!kv_tx_get(tx, row.key, &row.value)) {
         return NULL;
     }
-    err = kv_unpack_lease(&b->arena, &row, &lease);
+    err = kv_unpack_lease(arena, &row, &lease);
     if (err != MR_OK) {
-        kv_tx_fail(&b->tx, err);
+        kv_tx_fail(tx, err);
         return NULL;
     }
     return lease;

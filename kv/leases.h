@@ -18,8 +18,8 @@ uint64_t kv_lease_make(struct kv_batch *b, const Mr__Lease *lease);
 /* Remove the lease @id. One that is ending, or 0, is no lease any more. */
 void kv_lease_drop(struct kv_batch *b, uint64_t id);
 
-/* The lease @id, decoded, or NULL. */
-Mr__Lease *kv_lease_get(struct kv_batch *b, uint64_t id);
+/* The lease @id, decoded into @arena, or NULL: there is none, or @tx failed. */
+Mr__Lease *kv_lease_find(struct kv_tx *tx, struct kv_arena *arena, uint64_t id);
 
 /* Whether the lease @id exists and is of @kind. Decodes nothing. */
 bool kv_lease_is(struct kv_tx *tx, uint64_t id, Mr__LeaseKind kind);

@@ -311,6 +311,10 @@ typedef bool (*mr_kv_lease_cb)(void *arg, const Mr__Lease *lease);
 MR_MUST_CHECK enum mr_err mr_kv_lease_list(struct mr_kv_view *view,
                                            mr_kv_lease_cb cb, void *arg);
 
+/* The lease @id, or NULL. Valid until the view ends. */
+MR_MUST_CHECK enum mr_err mr_kv_lease_get(struct mr_kv_view *view, uint64_t id,
+                                          const Mr__Lease **out_lease);
+
 /* What mr_kv_lease_change.place is for @lease. Any thread. */
 uint64_t mr_kv_lease_place(const Mr__Lease *lease);
 
