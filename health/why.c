@@ -449,6 +449,7 @@ enum mr_err mr_why_open(const char *path, size_t size, struct mr_why **out_why,
     why->fd = -1;
     why->size = size;
     why->area = size - HEADER;
+    mr_assert(why->area > 0);
     err = open_file(why, path, detail);
     if (err != MR_OK) {
         mr_why_close(why);
