@@ -74,14 +74,14 @@ struct server_agent {
     struct mr_dns *dns;
     struct mr_api_agent self;
 
-    /* HTTP workers ask for raft's figures while it closes. */
+    /* HTTP workers ask for figures of raft and checks while they close. */
     pthread_rwlock_t raft_lock;
     bool is_raft_open; /* Guarded by raft_lock. */
     atomic_bool has_leader;
 
     struct server_upkeep upkeep;
     struct server_registrar *registrar; /* Of what files define. */
-    struct mr_checks *checks;           /* Runs the checks of our node. */
+    struct mr_checks *checks;           /* Guarded by raft_lock. */
     atomic_uint n_check_reports;        /* On their way into the state. */
 };
 

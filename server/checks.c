@@ -64,6 +64,19 @@ static bool is_local(void *arg, const Mr__Check *check)
     return server_registrar_has_script(arg, check);
 }
 
+/* HTTP workers ask for the runner's figures. Returns what was set before. */
+static struct mr_checks *set_checks(struct server_agent *a,
+                                    struct mr_checks *checks)
+{
+    struct mr_checks *before;
+
+    (void)pthread_rwlock_wrlock(&a->raft_lock); /* Never fails. */
+    before = a->checks;
+    a->checks = checks;
+    (void)pthread_rwlock_unlock(&a->raft_lock);
+    return before;
+}
+
 enum mr_err server_checks_start(struct server_agent *agent,
                                 struct mr_detail *detail)
 {
@@ -83,11 +96,16 @@ enum mr_err server_checks_start(struct server_agent *agent,
         .arg = agent,
     };
 
-    return mr_checks_start(&options, &agent->checks, detail);
+    struct mr_checks *checks;
+    enum mr_err err = mr_checks_start(&options, &checks, detail);
+
+    if (err == MR_OK) {
+        (void)set_checks(agent, checks);
+    }
+    return err;
 }
 
 void server_checks_stop(struct server_agent *agent)
 {
-    mr_checks_stop(agent->checks);
-    agent->checks = NULL;
+    mr_checks_stop(set_checks(agent, NULL));
 }

@@ -19,6 +19,7 @@ struct figures {
     struct mr_raft_status status;
     struct mr_api_stats api;
     struct mr_dns_stats dns;
+    struct mr_checks_stats checks;
     uint64_t is_leader;
     uint64_t has_leader;
     uint64_t n_peers;
@@ -92,6 +93,10 @@ static const struct metric metrics[] = {
     GAUGE("kv_waiters", kv.waiters, "Readers that wait for a change."),
     COUNTER("kv_batches", kv.batches, "Transactions committed."),
     COUNTER("kv_commands", kv.commands, "Commands applied."),
+    GAUGE("checks_running", checks.running, "Checks this agent runs."),
+    COUNTER("checks_probes", checks.probes, "Times a check was run."),
+    COUNTER("checks_reports", checks.reports, "Results written to the state."),
+    COUNTER("checks_timeouts", checks.timeouts, "Probes out of time."),
     GAUGE("http_connections", api.connections, "Open HTTP connections."),
     GAUGE("http_parked", api.parked, "Blocking queries that wait."),
     COUNTER("http_requests", api.requests, "HTTP requests."),
@@ -144,6 +149,9 @@ static void take(struct server_agent *a, struct figures *f)
         if (a->dns != NULL) {
             mr_dns_stats(a->dns, &f->dns);
         }
+    }
+    if (a->checks != NULL) {
+        mr_checks_stats(a->checks, &f->checks);
     }
     (void)pthread_rwlock_unlock(&a->raft_lock);
     f->is_leader = f->status.is_leader;
