@@ -38,7 +38,7 @@ struct mr_leases *mr_leases_new(const struct mr_leases_io *io, uint64_t now_ms)
     l->next_seq = io->instance << 20;
     l->epoch = 1;
     l->sweep_slot = UINT32_MAX;
-    l->fresh_ms = LEASE_NEVER;
+    l->outage_end_ms = LEASE_NEVER;
     l->wants_sync = true;
     mr_buf_init(&l->out, MR_LEASES_MESSAGE_MAX);
     mr_buf_init(&l->items, MR_LEASES_MESSAGE_MAX);
@@ -74,10 +74,12 @@ static void on_pause(struct mr_leases *l, int64_t length_ms, int64_t now)
     }
     if (l->phase == LEASE_LEADS) {
         l->is_confirm_stale = l->is_confirming;
-        l->must_confirm = true;
         l->confirm_ms = now;
-        l->outage_ms += length_ms;
-        l->fresh_ms = now;
+        if (!l->must_confirm) {
+            l->must_confirm = true;
+            l->outage_from_ms = now - length_ms;
+        }
+        l->outage_end_ms = now;
     }
 }
 
@@ -94,12 +96,17 @@ static int64_t enter(struct mr_leases *l, uint64_t now_ms)
     return now;
 }
 
-void lease_after_outage(struct mr_leases *l, int64_t outage_ms, int64_t now)
+void lease_after_outage(struct mr_leases *l, int64_t from_ms, int64_t floor_ms,
+                        int64_t now)
 {
-    l->fresh_ms = now;
+    int64_t outage_ms = now - from_ms;
+
+    l->outage_from_ms = from_ms;
+    l->outage_end_ms = now;
     l->quiet_ms = now + LEASE_GRACE_MS;
-    if (outage_ms > LEASE_OUTAGE_MS) {
-        lease_take_pass(l, LEASE_NEVER, outage_ms, now);
+    if (outage_ms > LEASE_OUTAGE_MS || floor_ms != LEASE_NEVER) {
+        lease_take_pass(l, floor_ms,
+                        outage_ms > LEASE_OUTAGE_MS ? outage_ms : 0, now);
     }
 }
 
@@ -119,8 +126,7 @@ void mr_leases_confirmed(struct mr_leases *leases, uint64_t term,
         return;
     }
     leases->must_confirm = false;
-    lease_after_outage(leases, leases->outage_ms, now);
-    leases->outage_ms = 0;
+    lease_after_outage(leases, leases->outage_from_ms, LEASE_NEVER, now);
 }
 
 /* ---- the state's leases ---- */
@@ -316,8 +322,7 @@ static void step_down(struct mr_leases *l, int64_t now)
     l->is_confirm_stale = false;
     l->is_deaf = false;
     l->is_passing = false;
-    l->outage_ms = 0;
-    l->fresh_ms = LEASE_NEVER;
+    l->outage_end_ms = LEASE_NEVER;
 }
 
 static void set_voters(struct mr_leases *l, const struct mr_leases_role *role)
@@ -431,36 +436,14 @@ void lease_send(struct mr_leases *l, uint64_t to)
     }
 }
 
-/* Learn from @msg how far the peer's clock is from ours. The quickest message
- * says it best: one that was delayed must not look fresh. But a clock that
- * stood still (a suspended machine) must not make renewals look old: it is
- * behind what the floor says, and starts anew. */
+/* Remember the peer's clock for the floor of what we send it. */
 static void note_clock(struct lease_peer *p, const struct lease_msg *msg,
                        int64_t now)
 {
-    int64_t reading = (int64_t)msg->reading;
-    int64_t floor_ms = (int64_t)msg->floor;
-
     if (p->instance != msg->instance) {
         p->instance = msg->instance;
-        p->has_offset = false;
         p->reading = 0;
         p->heard_ms = LEASE_NEVER;
-    }
-    if (p->has_offset && now > p->offset_at_ms) {
-        int64_t grown = (now - p->offset_at_ms) / DRIFT;
-
-        p->offset += grown;
-        p->offset_at_ms += grown * DRIFT;
-    }
-    if (!p->has_offset || now - reading < p->offset) {
-        p->has_offset = true;
-        p->offset = now - reading;
-        p->offset_at_ms = now;
-    }
-    if (floor_ms != 0 && floor_ms <= now && reading + p->offset < floor_ms) {
-        p->offset = floor_ms - reading;
-        p->offset_at_ms = now;
     }
     if (msg->reading > p->reading) {
         p->reading = msg->reading;
@@ -468,12 +451,14 @@ static void note_clock(struct lease_peer *p, const struct lease_msg *msg,
     }
 }
 
-int64_t lease_sent_ms(const struct lease_peer *peer,
-                      const struct lease_msg *msg, int64_t now)
+/* What our clock showed when the sender heard us last, and its own clock since
+ * then, bound how old the message is. One that lay in a socket while either was
+ * paused, or was made by a clock that stood still, must neither look fresh nor
+ * make renewals look old: it is not believed at all. So ages are late by what a
+ * message takes, and never early. */
+bool lease_is_fresh(const struct lease_msg *msg, int64_t now)
 {
-    int64_t sent = (int64_t)msg->reading + peer->offset;
-
-    return sent < now ? sent : now;
+    return msg->floor != 0 && now - (int64_t)msg->floor <= LEASE_STALE_MS;
 }
 
 void mr_leases_receive(struct mr_leases *leases, uint64_t from,
@@ -506,7 +491,7 @@ void mr_leases_receive(struct mr_leases *leases, uint64_t from,
         lease_on_forward(leases, peer, &m, now);
         break;
     case LEASE_ANSWER:
-        lease_on_answer(leases, peer, &m, now);
+        lease_on_answer(leases, &m);
         break;
     }
 }

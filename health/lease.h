@@ -37,6 +37,9 @@
 /* When nobody could be heard for longer than this, that time does not count. */
 #define LEASE_OUTAGE_MS 1500
 
+/* Older messages are not believed; longer than a slow round trip. */
+#define LEASE_STALE_MS 500
+
 #define LEASE_ROUND_MS 10   /* Renewals are collected for so long. */
 #define LEASE_BEAT_MS 200   /* The leader is heard at least so often. */
 #define LEASE_RESEND_MS 300 /* What nobody answered is sent again. */
@@ -51,6 +54,7 @@ struct lease_ref {
     struct mr_lease_renewal *renewal;
     size_t item;
     int64_t asked_ms; /* Our clock. */
+    int64_t date_ms;  /* From when it counts, once it is in a batch. */
 };
 
 /* A growing first-in-first-out of refs. */
@@ -67,7 +71,6 @@ struct lease_batch {
     uint64_t seq;
     int64_t sent_ms;
     int64_t asked_ms; /* Of the oldest ref. */
-    int64_t fresh_ms; /* The leader's, when it was made. */
     uint64_t acked;   /* Voters, one bit each. */
     size_t n;
     struct lease_ref refs[];
@@ -77,11 +80,6 @@ struct lease_batch {
 struct lease_peer {
     uint64_t id;
     uint64_t instance;
-    /* Its clock: ours is its reading plus offset, which falls to what the
-     * quickest message says and grows only as clocks drift. */
-    bool has_offset;
-    int64_t offset;
-    int64_t offset_at_ms;
     /* Its newest reading and when it came, from which the floor is made. */
     uint64_t reading;
     int64_t reading_at_ms;
@@ -158,7 +156,10 @@ struct mr_leases {
     /* Leader. */
     uint8_t leading;   /* Counts the times we led, 1 to 255. */
     int64_t asking_ms; /* When the asking began. */
-    int64_t fresh_ms;  /* No renewal counts from before this. */
+    /* Nobody could be heard in between: what was asked then counts from the
+     * end of it. */
+    int64_t outage_from_ms;
+    int64_t outage_end_ms;
     int64_t quiet_ms;  /* Nothing ends before. */
     int64_t beat_ms;   /* When all were sent something last. */
     bool is_deaf;      /* No majority answers. */
@@ -167,7 +168,6 @@ struct mr_leases {
     bool is_confirming;
     bool is_confirm_stale; /* Another pause came meanwhile. */
     int64_t confirm_ms;
-    int64_t outage_ms; /* How long nobody could be heard. */
 
     /* Walk over all leases, a part each tick, that moves what lies before
      * pass_cut_ms up to pass_floor_ms and on by pass_ms. */
@@ -206,9 +206,8 @@ void lease_begin(struct mr_leases *l, struct lease_msg *msg, uint64_t to,
 /* Send what is in l->out. */
 void lease_send(struct mr_leases *l, uint64_t to);
 
-/* When @msg was sent, on our clock; never in the future. */
-int64_t lease_sent_ms(const struct lease_peer *peer,
-                      const struct lease_msg *msg, int64_t now);
+/* Whether @msg was sent a moment ago: only then its ages mean something. */
+bool lease_is_fresh(const struct lease_msg *msg, int64_t now);
 
 /* The greatest value that a majority of the @n values reaches; LEASE_NEVER when
  * there are none. */
@@ -217,8 +216,10 @@ int64_t lease_majority(const int64_t *values, size_t n);
 /* Bit of the voter @id; 0: it is none. */
 uint64_t lease_voter_bit(const struct mr_leases *l, uint64_t id);
 
-/* Nobody could be heard for @outage_ms until @now; we lead on. */
-void lease_after_outage(struct mr_leases *l, int64_t outage_ms, int64_t now);
+/* Nobody could be heard from @from_ms until @now; we lead on, or begin to. All
+ * leases count from @floor_ms at least. */
+void lease_after_outage(struct mr_leases *l, int64_t from_ms, int64_t floor_ms,
+                        int64_t now);
 
 /* ---- lease_renew.c ---- */
 
@@ -244,8 +245,7 @@ void lease_on_ack(struct mr_leases *l, struct lease_peer *peer,
 void lease_on_forward(struct mr_leases *l, struct lease_peer *peer,
                       const struct lease_msg *msg, int64_t now);
 /* ANSWER */
-void lease_on_answer(struct mr_leases *l, struct lease_peer *peer,
-                     const struct lease_msg *msg, int64_t now);
+void lease_on_answer(struct mr_leases *l, const struct lease_msg *msg);
 
 /* ---- lease_take.c ---- */
 

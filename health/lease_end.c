@@ -59,7 +59,7 @@ static bool is_heard(struct mr_leases *l, int64_t now)
     }
     if (l->is_deaf) {
         l->is_deaf = false;
-        lease_after_outage(l, now - l->deaf_ms, now);
+        lease_after_outage(l, l->deaf_ms, LEASE_NEVER, now);
     }
     return true;
 }

@@ -7,8 +7,8 @@
  *   own queue as one renewal and answers with one ANSWER.
  * - The leader writes what waits into its table, sends it to all voters in one
  *   RENEW, and answers when a majority has acknowledged it.
- * - RENEWED is said only while the lease cannot have ended: before its TTL has
- *   passed since the renewal.
+ * - RENEWED means that the lease lives for its TTL from the asking on; it is
+ *   not said of a lease that is due by now.
  * - "Later" is said of a lease whose end is being decided, and of one that this
  *   server has not seen yet: IDs ascend, so only one below the highest that was
  *   seen is surely gone. The server that was asked tries again.
@@ -26,7 +26,6 @@
 #define UNSEEN_MAX (1u << 20) /* Leases known that are not applied yet. */
 #define LATER_MS 50
 #define EXPIRE_MS 100
-#define FRESH_MAX (INT64_C(1) << 40)
 #define QUEUE_MIN 64u
 
 /* A renewal that another server forwarded. */
@@ -98,20 +97,9 @@ static bool is_forwarded(const struct lease_ref *ref)
     return ref->renewal->from != 0;
 }
 
-/* What is fresh by our date may have been asked before; the follower that
- * judges it has to know since when renewals count. */
-static uint64_t fresh_age(const struct mr_leases *l)
-{
-    int64_t age = l->fresh_ms < l->now_ms - FRESH_MAX ? FRESH_MAX
-                                                      : l->now_ms - l->fresh_ms;
-
-    return age > 0 ? (uint64_t)age : 0;
-}
-
 static void send_answer(struct mr_leases *l, const struct mr_lease_renewal *r)
 {
-    struct lease_msg msg = {
-        .kind = LEASE_ANSWER, .seq = r->seq, .since = fresh_age(l)};
+    struct lease_msg msg = {.kind = LEASE_ANSWER, .seq = r->seq};
 
     lease_begin(l, &msg, r->from, l->now_ms);
     for (size_t i = 0; i < r->n_items; i++) {
@@ -187,7 +175,7 @@ static enum mr_err accept(struct mr_leases *l, struct mr_lease_renewal *r,
     r->n_open = r->n_items;
     l->n_waiting = n;
     for (size_t i = 0; i < r->n_items; i++) {
-        struct lease_ref ref = {r, i, asked_ms};
+        struct lease_ref ref = {r, i, asked_ms, asked_ms};
         struct lease_item item;
 
         if (ages != NULL && lease_wire_next(ages, &item)) {
@@ -307,9 +295,14 @@ static void renew(struct mr_leases *l, struct lease *lease, int64_t date_ms)
 
 /* ---- the leader's rounds ---- */
 
-static int64_t date_of(const struct lease_batch *b, const struct lease_ref *ref)
+/* From when the renewal counts: from when it was asked, but not from a time
+ * when nobody could be heard. */
+static int64_t date_of(const struct mr_leases *l, const struct lease_ref *ref)
 {
-    return ref->asked_ms > b->fresh_ms ? ref->asked_ms : b->fresh_ms;
+    return ref->asked_ms >= l->outage_from_ms &&
+                   ref->asked_ms < l->outage_end_ms
+               ? l->outage_end_ms
+               : ref->asked_ms;
 }
 
 static struct lease_batch *new_batch(struct mr_leases *l, size_t n)
@@ -321,7 +314,6 @@ static struct lease_batch *new_batch(struct mr_leases *l, size_t n)
         b->seq = ++l->next_seq;
         b->sent_ms = LEASE_NEVER;
         b->asked_ms = INT64_MAX;
-        b->fresh_ms = l->fresh_ms;
     }
     return b;
 }
@@ -361,7 +353,7 @@ static void encode_items(struct mr_leases *l, const struct lease_batch *b,
 
     mr_buf_reset(&l->items);
     for (size_t i = 0; i < b->n; i++) {
-        int64_t age = now - date_of(b, &b->refs[i]);
+        int64_t age = now - b->refs[i].date_ms;
         struct lease_item item = {.id = id_of(&b->refs[i]),
                                   .age_ms = age > 0 ? (uint64_t)age : 0,
                                   .is_real = true};
@@ -402,7 +394,7 @@ static void send_round(struct mr_leases *l, struct lease_batch *b, int64_t now)
     }
 }
 
-/* A majority has it: answer, except where the TTL ran out meanwhile. */
+/* A majority has it: answer, except what is due by now. */
 static void complete(struct mr_leases *l, struct lease_batch *b, int64_t now)
 {
     mr_list_remove(&b->link);
@@ -412,7 +404,7 @@ static void complete(struct mr_leases *l, struct lease_batch *b, int64_t now)
         if (lease == NULL) {
             continue;
         }
-        if (now < date_of(b, &b->refs[i]) + lease->ttl_ms) {
+        if (now < lease_deadline(lease)) {
             finish(l, b->refs[i], MR_LEASE_RENEWED, MR_OK);
         } else {
             put_off(l, b->refs[i]);
@@ -445,8 +437,9 @@ static bool begin_round(struct mr_leases *l, int64_t now)
         struct lease *lease = judge(l, ref);
 
         if (lease != NULL) {
+            ref.date_ms = date_of(l, &ref);
             batch_add(b, ref);
-            renew(l, lease, date_of(b, &ref));
+            renew(l, lease, ref.date_ms);
         }
     }
     if (b->n == 0) {
@@ -544,16 +537,20 @@ void lease_on_renew(struct mr_leases *l, struct lease_peer *peer,
     struct lease_msg ack = {
         .kind = LEASE_ACK, .seq = msg->seq, .echo = msg->reading};
     struct lease_items items = {.rest = msg->items};
-    int64_t sent = lease_sent_ms(peer, msg, now);
     struct lease_item item;
 
     if (msg->term != l->term || l->phase != LEASE_FOLLOWS) {
         return;
     }
-    l->contact_ms = sent > l->contact_ms ? sent : l->contact_ms;
     l->heard_term = msg->term;
+    if (!lease_is_fresh(msg, now)) {
+        ack.seq = ack.echo = 0; /* Only: this is our clock. */
+        items.rest.len = 0;
+    } else {
+        l->contact_ms = now;
+    }
     while (lease_wire_next(&items, &item)) {
-        if (note_renewal(l, item.id, sent - (int64_t)item.age_ms) != MR_OK) {
+        if (note_renewal(l, item.id, now - (int64_t)item.age_ms) != MR_OK) {
             return;
         }
     }
@@ -579,10 +576,10 @@ static void forward(struct mr_leases *l, int64_t now)
         if (id_of(&ref) == 0) {
             finish(l, ref, MR_LEASE_UNKNOWN, MR_OK);
         } else {
+            ref.date_ms = ref.asked_ms;
             batch_add(b, ref);
         }
     }
-    b->fresh_ms = LEASE_NEVER;
     b->sent_ms = now;
     mr_list_push(&l->forwards, &b->link);
     encode_items(l, b, now);
@@ -611,6 +608,16 @@ static void follow(struct mr_leases *l, int64_t now)
     }
 }
 
+/* Ask again, now that you know our clock. */
+static void refuse(struct mr_leases *l, struct forwarded *f)
+{
+    for (size_t i = 0; i < f->renewal.n_items; i++) {
+        f->items[i].answer = MR_LEASE_PENDING;
+    }
+    send_answer(l, &f->renewal);
+    mr_free(f);
+}
+
 void lease_on_forward(struct mr_leases *l, struct lease_peer *peer,
                       const struct lease_msg *msg, int64_t now)
 {
@@ -634,39 +641,36 @@ void lease_on_forward(struct mr_leases *l, struct lease_peer *peer,
     f->renewal.from = peer->id;
     f->renewal.seq = msg->seq;
     items = (struct lease_items){.rest = msg->items};
-    if (accept(l, &f->renewal, lease_sent_ms(peer, msg, now), &items) !=
-        MR_OK) {
-        mr_free(f); /* Likewise. */
-        return;
-    }
-    mr_list_init(&f->renewal.link);
-    mr_list_push(&l->forwarded, &f->renewal.link);
-}
-
-/* What the leader said of @ref, as of @fresh_ms: older renewals count from
- * then on. */
-static void take_word(struct mr_leases *l, struct lease_ref ref,
-                      enum lease_word word, int64_t fresh_ms)
-{
-    const struct lease *lease = lease_table_find(&l->table, id_of(&ref));
-    int64_t date = ref.asked_ms > fresh_ms ? ref.asked_ms : fresh_ms;
-
-    if (word == LEASE_WORD_UNKNOWN) {
-        finish(l, ref, MR_LEASE_UNKNOWN, MR_OK);
-    } else if (word == LEASE_WORD_RENEWED &&
-               (lease == NULL || !lease_is_applied(l, lease) ||
-                l->now_ms < date + lease->ttl_ms)) {
-        finish(l, ref, MR_LEASE_RENEWED, MR_OK);
+    if (!lease_is_fresh(msg, now)) {
+        refuse(l, f);
+    } else if (accept(l, &f->renewal, now, &items) == MR_OK) {
+        mr_list_init(&f->renewal.link);
+        mr_list_push(&l->forwarded, &f->renewal.link);
     } else {
-        push_later(l, ref);
+        mr_free(f); /* Likewise. */
     }
 }
 
-void lease_on_answer(struct mr_leases *l, struct lease_peer *peer,
-                     const struct lease_msg *msg, int64_t now)
+/* What the leader said of @ref. */
+static void take_word(struct mr_leases *l, struct lease_ref ref,
+                      enum lease_word word)
+{
+    switch (word) {
+    case LEASE_WORD_UNKNOWN:
+        finish(l, ref, MR_LEASE_UNKNOWN, MR_OK);
+        break;
+    case LEASE_WORD_RENEWED:
+        finish(l, ref, MR_LEASE_RENEWED, MR_OK);
+        break;
+    case LEASE_WORD_LATER:
+        push_later(l, ref);
+        break;
+    }
+}
+
+void lease_on_answer(struct mr_leases *l, const struct lease_msg *msg)
 {
     const uint8_t *words = msg->items.data;
-    int64_t fresh = lease_sent_ms(peer, msg, now) - (int64_t)msg->since;
     struct mr_list *link;
 
     MR_LIST_FOREACH(link, &l->forwards)
@@ -682,7 +686,7 @@ void lease_on_answer(struct mr_leases *l, struct lease_peer *peer,
         }
         mr_list_remove(&b->link);
         for (size_t i = 0; i < b->n; i++) {
-            take_word(l, b->refs[i], (enum lease_word)words[i], fresh);
+            take_word(l, b->refs[i], (enum lease_word)words[i]);
         }
         mr_free(b);
         return;

@@ -93,8 +93,6 @@ void lease_take_pass(struct mr_leases *l, int64_t floor_ms, int64_t by_ms,
 static void begin_leading(struct mr_leases *l, int64_t floor_ms,
                           int64_t contact_ms, int64_t now)
 {
-    int64_t outage_ms = now - contact_ms;
-
     l->phase = LEASE_LEADS;
     l->is_synced = true;
     l->wants_sync = false;
@@ -105,11 +103,7 @@ static void begin_leading(struct mr_leases *l, int64_t floor_ms,
         l->peers[i].ask = LEASE_ASK_NONE;
         l->peers[i].heard_ms = now;
     }
-    lease_after_outage(l, 0, now);
-    if (outage_ms > LEASE_OUTAGE_MS || floor_ms != LEASE_NEVER) {
-        lease_take_pass(l, floor_ms,
-                        outage_ms > LEASE_OUTAGE_MS ? outage_ms : 0, now);
-    }
+    lease_after_outage(l, contact_ms, floor_ms, now);
 }
 
 /* What the voters said so far. */
@@ -261,23 +255,22 @@ static void merge(struct mr_leases *l, const struct lease_item *item,
 }
 
 static void merge_all(struct mr_leases *l, const struct lease_msg *msg,
-                      int64_t sent_ms)
+                      int64_t now)
 {
     struct lease_items items = {.rest = msg->items};
     struct lease_item item;
 
     while (lease_wire_next(&items, &item)) {
-        merge(l, &item, sent_ms - (int64_t)item.age_ms);
+        merge(l, &item, now - (int64_t)item.age_ms);
     }
 }
 
 void lease_on_ages(struct mr_leases *l, struct lease_peer *peer,
                    const struct lease_msg *msg, int64_t now)
 {
-    int64_t sent_ms = lease_sent_ms(peer, msg, now);
-
     if (msg->term != l->term || peer->ask != LEASE_ASK_OPEN ||
-        msg->nonce != peer->nonce || l->phase == LEASE_LEADS) {
+        msg->nonce != peer->nonce || l->phase == LEASE_LEADS ||
+        !lease_is_fresh(msg, now)) {
         return;
     }
     if (peer->has_asked_instance && peer->asked_instance != msg->instance) {
@@ -286,7 +279,7 @@ void lease_on_ages(struct mr_leases *l, struct lease_peer *peer,
     }
     peer->has_asked_instance = true;
     peer->asked_instance = msg->instance;
-    merge_all(l, msg, sent_ms);
+    merge_all(l, msg, now);
     peer->cursor = msg->cursor;
     if (msg->cursor != 0) {
         ask(l, peer, now);
@@ -294,8 +287,8 @@ void lease_on_ages(struct mr_leases *l, struct lease_peer *peer,
     }
     peer->ask = LEASE_ASK_DONE;
     peer->is_synced = (msg->flags & LEASE_FLAG_SYNCED) != 0;
-    peer->since_ms = sent_ms - (int64_t)msg->since;
-    peer->contact_ms = sent_ms - (int64_t)msg->contact;
+    peer->since_ms = now - (int64_t)msg->since;
+    peer->contact_ms = now - (int64_t)msg->contact;
     if (l->phase == LEASE_ASKING) {
         try_leading(l, now);
     } else {

@@ -118,11 +118,8 @@ void lease_wire_put(struct mr_buf *out, const struct lease_msg *msg)
     switch (msg->kind) {
     case LEASE_RENEW:
     case LEASE_FORWARD:
-        put(out, msg->seq);
-        break;
     case LEASE_ANSWER:
         put(out, msg->seq);
-        put(out, msg->since);
         break;
     case LEASE_ACK:
         put(out, msg->seq);
@@ -149,8 +146,7 @@ static bool get_fields(struct mr_slice *s, struct lease_msg *m)
     case LEASE_FORWARD:
         return get(s, &m->seq) && are_items_good(*s);
     case LEASE_ANSWER:
-        return get(s, &m->seq) && get(s, &m->since) && m->since < AGE_MAX &&
-               are_words_good(*s);
+        return get(s, &m->seq) && are_words_good(*s);
     case LEASE_ACK:
         return get(s, &m->seq) && get(s, &m->echo) && s->len == 0;
     case LEASE_ASK:

@@ -11,7 +11,7 @@
  *   ASK     nonce, cursor     what do you know, from this slot on
  *   AGES    nonce, next, flags, since, contact, items
  *   FORWARD seq, items        renewals that were asked of me, for the leader
- *   ANSWER  seq, since, then a byte for each item: enum lease_word
+ *   ANSWER  seq, then a byte for each item: enum lease_word
  *
  * An item is the zigzag of the difference to the ID before, and its age in
  * milliseconds at the sender's reading times two, plus one when the age is that
@@ -55,14 +55,13 @@ struct lease_msg {
     uint64_t term;
     uint64_t instance; /* Another one after each start of the sender. */
     uint64_t reading;  /* Sender's clock when it was sent. */
-    uint64_t floor;    /* Receiver's clock showed this before; 0: no idea. */
+    uint64_t floor;    /* Receiver's clock shows this at least; 0: no idea. */
     uint64_t seq;      /* RENEW, ACK, FORWARD, ANSWER. */
     uint64_t echo;     /* ACK: reading of the RENEW. */
     uint64_t nonce;    /* ASK, AGES. */
     uint64_t cursor;   /* ASK: first slot; AGES: next one, 0: no more. */
     uint64_t flags;    /* AGES. */
-    uint64_t since;    /* AGES: how long the sender runs. ANSWER: renewals count
-                          from so long ago at least. */
+    uint64_t since;    /* AGES: how long the sender runs. */
     uint64_t contact;  /* AGES: how long ago it heard a leader. */
     struct mr_slice items; /* Or the bytes of ANSWER. Borrowed. */
 };

@@ -27,8 +27,6 @@
 #define ALONE 1 /* The ID and term of one without raft. */
 #define CLOCK mr_clock_system()
 
-#pragma weak mr_raft_send
-
 enum event_kind { EVENT_CHANGED, EVENT_RESET, EVENT_PROPOSED, EVENT_CONFIRMED };
 
 /* Something another thread tells. */
@@ -182,7 +180,7 @@ static void on_send(void *arg, uint64_t to, struct mr_slice msg)
 {
     struct server_leases *s = arg;
 
-    if (s->raft != NULL && mr_raft_send != NULL) {
+    if (s->raft != NULL) {
         (void)!mr_raft_send(s->raft, to, msg); /* May be lost. */
     }
 }
