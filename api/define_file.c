@@ -293,6 +293,8 @@ static enum mr_err translate_value(struct walk *w, const json_t *value,
             err = complain(w, "is not supported by this agent");
         }
         break;
+    case DECODE_DELAY: /* Of sessions; no definition has them. */
+    case DECODE_CHECK_IDS:
     case DECODE_IGNORED:
         break;
     }

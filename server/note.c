@@ -53,6 +53,42 @@ enum mr_err server_note_add(struct server_note *note,
     return err;
 }
 
+static enum mr_err merge_list(struct server_list *list,
+                              const struct server_list *other)
+{
+    enum mr_err err = MR_OK;
+
+    for (size_t i = 0; i < other->n && err == MR_OK; i++) {
+        err = add_id(list, other->items[i]);
+    }
+    return err;
+}
+
+enum mr_err server_note_merge(struct server_note *note,
+                              const struct server_note *other)
+{
+    enum mr_err err = merge_list(&note->services, &other->services);
+
+    return err != MR_OK ? err : merge_list(&note->checks, &other->checks);
+}
+
+/* Neither list has an ID twice. */
+static bool same_list(const struct server_list *a, const struct server_list *b)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        if (!server_note_has(b, a->items[i])) {
+            return false;
+        }
+    }
+    return a->n == b->n;
+}
+
+bool server_note_same(const struct server_note *a, const struct server_note *b)
+{
+    return same_list(&a->services, &b->services) &&
+           same_list(&a->checks, &b->checks);
+}
+
 static void encode_list(struct mr_json *j, const char *name,
                         const struct server_list *list)
 {

@@ -25,6 +25,13 @@ MR_MUST_CHECK enum mr_err
 server_note_add(struct server_note *note,
                 const struct server_definitions *defs);
 
+/* Add what @other has to @note. MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err server_note_merge(struct server_note *note,
+                                            const struct server_note *other);
+
+/* Whether both hold the same IDs. */
+bool server_note_same(const struct server_note *a, const struct server_note *b);
+
 /* Append the note as it is stored. */
 void server_note_encode(const struct server_note *note, struct mr_buf *out);
 

@@ -198,16 +198,6 @@ static void on_note_written(uv_work_t *work, int status)
     server_registrar_run(r->agent);
 }
 
-static bool is_same(const struct server_list *a, const struct server_list *b)
-{
-    for (size_t i = 0; i < a->n; i++) {
-        if (!server_note_has(b, a->items[i])) {
-            return false;
-        }
-    }
-    return a->n == b->n;
-}
-
 /* Put what files define now into r->wanted, and with it what they defined
  * before. */
 static enum mr_err collect(struct server_registrar *r, bool with_old)
@@ -216,20 +206,8 @@ static enum mr_err collect(struct server_registrar *r, bool with_old)
 
     server_note_deinit(&r->wanted);
     err = server_note_add(&r->wanted, &r->defs);
-    for (size_t i = 0; with_old && i < r->note.services.n && err == MR_OK;
-         i++) {
-        const char *id = r->note.services.items[i];
-
-        if (!server_note_has(&r->wanted.services, id)) {
-            err = server_list_add(&r->wanted.services, id);
-        }
-    }
-    for (size_t i = 0; with_old && i < r->note.checks.n && err == MR_OK; i++) {
-        const char *id = r->note.checks.items[i];
-
-        if (!server_note_has(&r->wanted.checks, id)) {
-            err = server_list_add(&r->wanted.checks, id);
-        }
+    if (err == MR_OK && with_old) {
+        err = server_note_merge(&r->wanted, &r->note);
     }
     return err;
 }
@@ -238,8 +216,7 @@ static enum mr_err collect(struct server_registrar *r, bool with_old)
 static enum mr_err begin_note(struct server_registrar *r)
 {
     r->work_err = MR_OK;
-    if (is_same(&r->wanted.services, &r->note.services) &&
-        is_same(&r->wanted.checks, &r->note.checks)) {
+    if (server_note_same(&r->wanted, &r->note)) {
         return MR_OK;
     }
     mr_buf_reset(&r->text);
