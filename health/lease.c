@@ -22,6 +22,7 @@
 #define SWEEP_MS 10000
 #define SWEEP_SLOTS 2000u
 #define TICK_MAX_MS 200
+#define AHEAD_MS 20
 #define DRIFT 1000 /* Clocks differ by less than one part in so many. */
 
 struct mr_leases *mr_leases_new(const struct mr_leases_io *io, uint64_t now_ms)
@@ -454,11 +455,14 @@ static void note_clock(struct lease_peer *p, const struct lease_msg *msg,
 /* What our clock showed when the sender heard us last, and its own clock since
  * then, bound how old the message is. One that lay in a socket while either was
  * paused, or was made by a clock that stood still, must neither look fresh nor
- * make renewals look old: it is not believed at all. So ages are late by what a
- * message takes, and never early. */
+ * make renewals look old: it is not believed at all. Nor is one that says that
+ * our clock should be further: then it was ours that stood still. So ages are
+ * late by what a message takes, and never early. */
 bool lease_is_fresh(const struct lease_msg *msg, int64_t now)
 {
-    return msg->floor != 0 && now - (int64_t)msg->floor <= LEASE_STALE_MS;
+    int64_t age = now - (int64_t)msg->floor;
+
+    return msg->floor != 0 && age <= LEASE_STALE_MS && age >= -AHEAD_MS;
 }
 
 void mr_leases_receive(struct mr_leases *leases, uint64_t from,
