@@ -55,6 +55,7 @@ enum api_phase {
 
 struct api_cached;
 struct api_chunk; /* A further piece of an exchange's memory. */
+struct api_forward;
 
 #define API_INLINE_MEMORY 448
 
@@ -79,6 +80,7 @@ struct api_http {
     uint64_t body_reserved; /* Its share of api->body_bytes. */
     bool close_after;       /* The connection cannot be used again. */
     bool accepts_gzip;
+    bool is_internal; /* Came over the servers' port, from an agent. */
     bool bad_query;
     const char *location;      /* Of a 301. */
     bool allow;                /* Send Allow. */
@@ -104,6 +106,13 @@ struct api_http {
     bool is_blocking;             /* Between api_block() and api_unblock(). */
     bool is_client_gone;          /* Set by the park, with its lock. */
     atomic_bool waiter_fired;     /* The hub's callback has ended. */
+
+    /* Passed on to a server: agents without -server. */
+    const char *raw_target;      /* As it was sent. */
+    struct api_forward *forward; /* NULL: it was not passed on. */
+    bool is_forwarding;          /* A server is asked. */
+    bool has_answer;             /* The reply is the server's. */
+
     union {
         struct mr_write *write; /* In the exchange's memory. */
         struct mr_raft_read read;
@@ -222,6 +231,9 @@ void api_unblock(struct api_http *x);
 
 /* The value of a request header, or NULL. */
 const char *api_http_header(const struct api_http *x, const char *name);
+
+/* The client's IP address as text, "?" when it has none. */
+void api_http_client(const struct api_http *x, char out[INET6_ADDRSTRLEN]);
 
 /* The connection's socket, or -1. */
 int api_http_fd(const struct api_http *x);

@@ -9,6 +9,8 @@
  *  - the exchange's steps run until it has an answer; one that waits suspends
  *    its connection, and the park resumes it.
  */
+#include <arpa/inet.h>
+#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,6 +47,24 @@ int api_http_fd(const struct api_http *x)
         x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
     return info == NULL ? -1 : info->connect_fd;
+}
+
+void api_http_client(const struct api_http *x, char out[INET6_ADDRSTRLEN])
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *at = info == NULL ? NULL : info->client_addr;
+    const void *ip = NULL;
+
+    out[0] = '\0';
+    if (at != NULL && at->sa_family == AF_INET) {
+        ip = &((const struct sockaddr_in *)(const void *)at)->sin_addr;
+    } else if (at != NULL && at->sa_family == AF_INET6) {
+        ip = &((const struct sockaddr_in6 *)(const void *)at)->sin6_addr;
+    }
+    if (ip != NULL) {
+        (void)inet_ntop(at->sa_family, ip, out, INET6_ADDRSTRLEN); /* Fits. */
+    }
 }
 
 void api_http_resume(struct api_http *x)
@@ -269,6 +289,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection,
     if (x != NULL) {
         /* A resumed connection that turns out closed comes here at once. */
         api_unblock(x);
+        api_park_unwatch(x);
         release_body(x);
         api_response_release(x->made);
         api_cached_release(x->cached);

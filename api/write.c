@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes: a command goes to raft, its result comes back and is answered. */
+#include <stdio.h>
+
 #include "api/core.h"
 #include "base/mem.h"
 
@@ -61,11 +63,33 @@ static enum api_step after_write(struct api_http *x)
     return step_of(x);
 }
 
+/* Who asks and when, for `microreg why`. Fields of a message may come in pieces,
+ * so they are appended to what the handler encoded. */
+static void stamp(struct api_request *req)
+{
+    Mr__Command cmd = MR__COMMAND__INIT;
+    char client[INET6_ADDRSTRLEN];
+    char by[INET6_ADDRSTRLEN + 264];
+    uint8_t *at;
+
+    api_http_client(req->http, client);
+    (void)snprintf(by, sizeof by, "%.255s for %s",
+                   req->options->agent.node_name, client);
+    cmd.time_ms = req->options->clock->wall_ms(req->options->clock);
+    cmd.by = by;
+    at = mr_buf_grow(&req->cmd, mr__command__get_packed_size(&cmd));
+    if (at != NULL) {
+        (void)mr__command__pack(&cmd, at); /* The length asked for. */
+    }
+}
+
 static enum mr_err propose(struct api_http *x)
 {
     struct api_request *req = &x->req;
+    const struct mr_api_host *host = &req->options->host;
     struct write_op *op;
 
+    stamp(req);
     if (mr_buf_failed(&req->cmd)) {
         return MR_E_NOMEM;
     }
@@ -82,7 +106,7 @@ static enum mr_err propose(struct api_http *x)
     x->op.write = &op->write;
     x->next = after_write;
     api_wait_arm(x);
-    enum mr_err err = mr_raft_propose(req->options->raft, &op->write.proposal);
+    enum mr_err err = host->propose(host->arg, &op->write.proposal);
 
     if (err != MR_OK) {
         api_wait_disarm(x);

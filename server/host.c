@@ -233,6 +233,13 @@ static enum mr_err host_renew(void *arg, struct mr_lease_renewal *renewal)
     return server_leases_renew(a->leases, renewal);
 }
 
+static enum mr_err host_propose(void *arg, struct mr_raft_proposal *proposal)
+{
+    const struct server_agent *a = arg;
+
+    return mr_raft_propose(a->raft, proposal);
+}
+
 static bool host_lease_age(void *arg, uint64_t lease_id,
                            struct mr_lease_age *out_age)
 {
@@ -289,6 +296,7 @@ struct mr_api_host server_host(struct server_agent *agent)
         .stats = host_stats,
         .metrics_prometheus = host_prometheus,
         .metrics_json = host_json,
+        .propose = host_propose,
         .renew = host_renew,
         .lease_age = host_lease_age,
         .why = agent->why,

@@ -66,6 +66,13 @@ static void service_event(void *arg, const struct mr_kv_event *event)
     mr_why_add(((struct service *)arg)->why, event);
 }
 
+static enum mr_err service_propose(void *arg, struct mr_raft_proposal *proposal)
+{
+    struct service *s = arg;
+
+    return mr_raft_propose(&s->raft, proposal);
+}
+
 static bool service_lease_age(void *arg, uint64_t lease_id,
                               struct mr_lease_age *out_age)
 {
@@ -116,7 +123,10 @@ static int service_start(void **state)
                   .server_port = 8300,
                   .meta = meta,
                   .n_meta = 1},
-        .host = {.arg = s, .lease_age = service_lease_age, .why = s->why},
+        .host = {.arg = s,
+                 .propose = service_propose,
+                 .lease_age = service_lease_age,
+                 .why = s->why},
         .kv = s->kv,
         .raft = &s->raft,
         .clock = mr_clock_system(),

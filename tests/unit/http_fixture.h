@@ -48,6 +48,14 @@ static inline void no_json(void *arg, struct mr_buf *out)
     mr_buf_str(out, "{}");
 }
 
+static inline enum mr_err propose_to_fake(void *arg,
+                                          struct mr_raft_proposal *proposal)
+{
+    struct fixture *f = arg;
+
+    return mr_raft_propose(&f->raft, proposal);
+}
+
 static inline int start_with(void **state, bool is_dev)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -67,7 +75,10 @@ static inline int start_with(void **state, bool is_dev)
         .pretty_always = is_dev,
         .enable_ui = is_dev,
         .agent = {.node_name = "n1", .datacenter = "dc1"},
-        .host = {.metrics_json = no_json, .metrics_prometheus = no_json},
+        .host = {.arg = f,
+                 .propose = propose_to_fake,
+                 .metrics_json = no_json,
+                 .metrics_prometheus = no_json},
         .kv = f->kv,
         .raft = &f->raft,
         .clock = mr_clock_system(),
