@@ -57,6 +57,11 @@ void api_agent_join(struct api_request *req)
         return;
     }
     api_async_begin(req, joined);
+    if (req->options->raft == NULL && req->options->host.join != NULL) {
+        req->options->host.join(req->options->host.arg, req->arg,
+                                api_async_done, req);
+        return;
+    }
     mr_raft_join(req->options->raft, req->arg, api_async_done, req);
 }
 

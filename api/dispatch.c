@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/core.h"
+#include "api/forward.h"
 #include "api/handlers.h"
 #include "api/target.h"
 #include "base/mem.h"
@@ -251,5 +252,10 @@ void api_dispatch(struct api_http *x, const char *method)
         return;
     }
     x->phase = API_PHASE_BODY;
-    x->next = req->route->needs == API_WRITE ? api_write_start : api_read_start;
+    if (api_forward_wanted(x)) {
+        x->next = api_forward_start;
+    } else {
+        x->next =
+            req->route->needs == API_WRITE ? api_write_start : api_read_start;
+    }
 }

@@ -239,4 +239,19 @@ enum mr_err api_why_check(struct api_request *req, struct mr_kv_view *view,
 enum mr_err api_why_session(struct api_request *req, struct mr_kv_view *view,
                             struct mr_buf *out);
 
+/* ---- internal_routes.c: /v1/internal, for agents without -server */
+
+/* GET /v1/internal/hello */
+enum mr_err api_internal_hello(struct api_request *req, struct mr_kv_view *view,
+                               struct mr_buf *out);
+/* PUT /v1/internal/renew */
+void api_internal_renew(struct api_request *req);
+/* PUT /v1/internal/propose?node=NAME&id=ID */
+void api_internal_propose(struct api_request *req);
+/* GET /v1/internal/rows?node=NAME&id=ID[&output] */
+enum mr_err api_internal_rows(struct api_request *req, struct mr_kv_view *view,
+                              struct mr_buf *out);
+/* POST /v1/internal/dns?proto=udp|tcp */
+void api_internal_dns(struct api_request *req);
+
 #endif /* API_HANDLERS_H */

@@ -75,7 +75,9 @@ enum api_route_flags {
     API_VALUE_BODY = 16,  /* The body is a key's value: its own limit. */
     API_ANY_METHOD = 32,  /* Answers every method; outside /v1. */
     API_NEEDS_UI = 128,   /* Only there with the user interface. */
-    API_AGENT_CACHE = 64  /* Takes ?cached: X-Cache and Age are sent. */
+    API_AGENT_CACHE = 64, /* Takes ?cached: X-Cache and Age are sent. */
+    API_OWN = 256,        /* About the agent that is asked: never passed on. */
+    API_INTERNAL = 512    /* For agents, on the servers' port only. */
 };
 
 /* One method of one path. Rows of one path stand together, in the order in
@@ -169,6 +171,10 @@ bool api_query_has(const struct api_request *req, const char *name);
 /* The value of the request header @name (any case), or NULL. Valid until the
  * request ends. */
 const char *api_request_header(const struct api_request *req, const char *name);
+
+/* The node of the agent that the request came through: this one, or the one
+ * without -server that passed it on. Valid until the request ends. */
+const char *api_asker_node(const struct api_request *req);
 
 /* Memory of @size bytes that lives as long as the request, aligned for any
  * type and not initialised; NULL when there is none. */

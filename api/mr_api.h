@@ -83,6 +83,11 @@ struct mr_api_host {
                       struct mr_lease_age *out_age);
     /* Agents without -server only, else NULL: pass a request on. */
     enum mr_err (*forward)(void *arg, struct mr_api_forward *forward);
+    /* Likewise: nobody waits for @forward any more; its done comes soon. */
+    void (*forward_cancel)(void *arg, struct mr_api_forward *forward);
+    /* Likewise: look for servers at @address (host[:port]) too. */
+    void (*join)(void *arg, const char *address, mr_api_host_cb cb,
+                 void *request);
     /* Servers only: answer the DNS question @query as over UDP or TCP, at the
      * end of @out; false: no answer at all. */
     bool (*dns)(void *arg, struct mr_slice query, bool is_udp,

@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "api/forward.h"
 #include "base/mem.h"
 
 #define N_EVENTS 64
@@ -180,16 +181,42 @@ static enum mr_err park_add(struct api_park *park, struct api_http *x)
     return err;
 }
 
-static void park_remove(struct api_park *park, struct api_http *x)
+/* Undo watch_client(), with the lock held. */
+static void unwatch_client(struct api_park *park, struct api_http *x)
 {
-    pthread_mutex_lock(&park->lock);
     if (x->watched_fd >= 0) {
         (void)epoll_ctl(park->epoll_fd, EPOLL_CTL_DEL, x->watched_fd, NULL);
         park->by_fd[x->watched_fd] = NULL;
         x->watched_fd = -1;
     }
+}
+
+static void park_remove(struct api_park *park, struct api_http *x)
+{
+    pthread_mutex_lock(&park->lock);
+    unwatch_client(park, x);
     mr_heap_remove(&park->deadlines, &x->deadline);
     pthread_mutex_unlock(&park->lock);
+}
+
+void api_park_watch(struct api_http *x)
+{
+    struct api_park *park = x->req.api->park;
+
+    pthread_mutex_lock(&park->lock);
+    watch_client(park, x, api_http_fd(x));
+    pthread_mutex_unlock(&park->lock);
+}
+
+void api_park_unwatch(struct api_http *x)
+{
+    struct api_park *park = x->req.api->park;
+
+    if (x->watched_fd >= 0) {
+        pthread_mutex_lock(&park->lock);
+        unwatch_client(park, x);
+        pthread_mutex_unlock(&park->lock);
+    }
 }
 
 /* Take the waiter back; after this the hub does not touch the exchange. */
@@ -300,7 +327,9 @@ static void on_hangup(struct api_park *park, int fd)
 {
     struct api_http *x = park->by_fd[fd];
 
-    if (x != NULL) {
+    if (x != NULL && x->is_forwarding) {
+        api_forward_cancel(x);
+    } else if (x != NULL) {
         x->is_client_gone = true;
         wake_locked(park, x);
     }

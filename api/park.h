@@ -33,4 +33,11 @@ void api_park_stop(struct api_park *park);
  * on. False: it was woken in between, let it go on. Worker. */
 bool api_park_enter(struct api_park *park, struct api_http *x);
 
+/* Watch the client of @x, which waits for a server's answer: when it goes away
+ * api_forward_cancel() is called. Worker. */
+void api_park_watch(struct api_http *x);
+
+/* The end of that; a no-op without it. Worker. */
+void api_park_unwatch(struct api_http *x);
+
 #endif /* API_PARK_H */

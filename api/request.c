@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/core.h"
+#include "api/forward.h"
 #include "api/gzip.h"
 #include "api/status.h"
 #include "api/target.h"
@@ -184,6 +185,9 @@ struct api_http *api_exchange_new(struct mr_api *api, const char *raw)
     atomic_init(&x->waiter_fired, false);
     mr_list_init(&x->park_link);
     api_reply_reset(&x->req);
+    if (api->options.raft == NULL) {
+        x->raw_target = api_dup(&x->req, raw, strlen(raw));
+    }
     if (!parse_target(x, raw)) {
         api_exchange_free(x);
         return NULL;
@@ -202,6 +206,7 @@ void api_exchange_free(struct api_http *x)
     mr_buf_deinit(&x->req.body);
     mr_buf_deinit(&x->req.cmd);
     mr_free(x->op_text);
+    api_forward_release(x);
     x->kept_chunks = NULL;
     api_memory_release(x);
     exchange_release(x);
@@ -227,6 +232,16 @@ bool api_query_has(const struct api_request *req, const char *name)
 const char *api_request_header(const struct api_request *req, const char *name)
 {
     return api_http_header(req->http, name);
+}
+
+const char *api_asker_node(const struct api_request *req)
+{
+    const char *agent = req->http->is_internal
+                            ? api_request_header(req, "X-Microreg-Agent")
+                            : NULL;
+
+    return agent != NULL && agent[0] != '\0' ? agent
+                                             : req->options->agent.node_name;
 }
 
 void api_depends(struct api_request *req, enum mr_kv_topic_kind kind,

@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/forward.h"
 #include "api/gzip.h"
 #include "base/mem.h"
+
+#define HEADER_LINE_MAX 8192
 
 /* ------------------------------------------------------------- the body */
 
@@ -77,11 +80,40 @@ static bool add_meta(const struct api_http *x, struct MHD_Response *r)
            add(r, "X-Consul-Effective-Consistency", consistency[req->mode]);
 }
 
+/* The headers of a server's answer; what is made here is not among them. */
+static bool add_passed(const struct api_http *x, struct MHD_Response *r)
+{
+    struct mr_slice lines = api_forward_headers(x);
+    const char *at = lines.data;
+    const char *end = at + lines.len;
+    char line[HEADER_LINE_MAX];
+    bool ok = true;
+
+    while (ok && at < end) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        size_t len = (size_t)((newline == NULL ? end : newline) - at);
+        char *value;
+
+        if (len < sizeof line) {
+            memcpy(line, at, len);
+            line[len] = '\0';
+            value = strchr(line, ':');
+            if (value != NULL) {
+                *value++ = '\0';
+                value += strspn(value, " ");
+                ok = strcasecmp(line, "Vary") == 0 || add(r, line, value);
+            }
+        }
+        at += len + 1;
+    }
+    return ok;
+}
+
 static bool add_headers(const struct api_http *x, struct MHD_Response *r,
                         size_t body_len)
 {
     const struct api_reply *reply = &x->req.reply;
-    bool ok = add_meta(x, r);
+    bool ok = add_meta(x, r) && add_passed(x, r);
 
     if (reply->type != NULL && (body_len > 0 || reply->is_bytes)) {
         ok = ok && add(r, "Content-Type", reply->type);
@@ -162,6 +194,7 @@ bool api_response_is_true(const struct api_http *x)
 
     return out->len == 4 && memcmp(out->data, "true", 4) == 0 &&
            req->reply.status == 200 && req->reply.n_headers == 0 &&
+           !x->has_answer &&
            req->route->needs == API_WRITE && !x->accepts_gzip && !req->pretty &&
            !x->close_after;
 }

@@ -17,14 +17,19 @@
 /* Reads with modes and index; flags say which of Consul's headers they send. */
 #define READ(path, flags, prepare, read)                                       \
     {"GET", path, API_READ, flags, prepare, read, NULL, 0, 0, NULL}
-/* Reads of the local state. */
+/* Reads of the local state; OWN: of the agent's own registrations. */
 #define LOCAL(path, flags, prepare, read)                                      \
     {"GET", path, API_LOCAL, flags, prepare, read, NULL, 0, 0, NULL}
+#define OWN(path, flags, prepare, read)                                        \
+    LOCAL(path, (flags) | API_OWN, prepare, read)
 /* Reads that need no state. */
 #define PLAIN(path, flags, prepare, read)                                      \
     {"GET", path, API_PLAIN, flags, prepare, read, NULL, 0, 0, NULL}
 #define WRITE(method, path, write)                                             \
     {method, path, API_WRITE, 0, NULL, NULL, write, 0, 0, NULL}
+/* Writes to the agent's own registrations. */
+#define OWN_WRITE(method, path, write)                                         \
+    {method, path, API_WRITE, API_OWN, NULL, NULL, write, 0, 0, NULL}
 /* An endpoint that is not there, or off: its truthful answer. */
 #define REFUSE(method, path, flags, status, text)                              \
     {method, path, API_PLAIN, flags, NULL, NULL, NULL, 0, status, text}
@@ -43,8 +48,8 @@
 #define CATALOG (API_CONSISTENCY | API_META_ON_FAIL)
 
 static const struct api_route routes[] = {
-    PLAIN("/", API_ANY_METHOD, NULL, api_root),
-    PLAIN("/ui/", API_ANY_METHOD | API_NEEDS_UI, NULL, api_ui),
+    PLAIN("/", API_ANY_METHOD | API_OWN, NULL, api_root),
+    PLAIN("/ui/", API_ANY_METHOD | API_NEEDS_UI | API_OWN, NULL, api_ui),
 
     NO_ACL("PUT", "/v1/acl/bootstrap"),
     NO_ACL("POST", "/v1/acl/login"),
@@ -88,42 +93,42 @@ static const struct api_route routes[] = {
     NO_ACL("GET", "/v1/acl/list"),
 
     NO_ACL("PUT", "/v1/agent/token/"),
-    PLAIN("/v1/agent/self", 0, NULL, api_agent_self),
-    PLAIN("/v1/agent/host", 0, NULL, api_agent_host),
-    WRITE("PUT", "/v1/agent/maintenance", api_agent_maintenance),
-    WRITE("PUT", "/v1/agent/reload", api_agent_reload),
-    PLAIN("/v1/agent/monitor", 0, api_agent_monitor_prepare,
+    PLAIN("/v1/agent/self", API_OWN, NULL, api_agent_self),
+    PLAIN("/v1/agent/host", API_OWN, NULL, api_agent_host),
+    OWN_WRITE("PUT", "/v1/agent/maintenance", api_agent_maintenance),
+    OWN_WRITE("PUT", "/v1/agent/reload", api_agent_reload),
+    PLAIN("/v1/agent/monitor", API_OWN, api_agent_monitor_prepare,
           api_agent_monitor),
-    PLAIN("/v1/agent/metrics", 0, NULL, api_metrics),
-    LOCAL("/v1/agent/services", 0, api_agent_services_prepare,
+    PLAIN("/v1/agent/metrics", API_OWN, NULL, api_metrics),
+    OWN("/v1/agent/services", 0, api_agent_services_prepare,
           api_agent_services),
-    LOCAL("/v1/agent/service/", API_HASH_BLOCK, NULL, api_agent_service),
-    LOCAL("/v1/agent/checks", 0, NULL, api_agent_checks),
+    OWN("/v1/agent/service/", API_HASH_BLOCK, NULL, api_agent_service),
+    OWN("/v1/agent/checks", 0, NULL, api_agent_checks),
     LOCAL("/v1/agent/members", 0, api_agent_members_prepare,
           api_agent_members),
-    WRITE("PUT", "/v1/agent/join/", api_agent_join),
-    WRITE("PUT", "/v1/agent/leave", api_agent_leave),
+    OWN_WRITE("PUT", "/v1/agent/join/", api_agent_join),
+    OWN_WRITE("PUT", "/v1/agent/leave", api_agent_leave),
     WRITE("PUT", "/v1/agent/force-leave/", api_agent_force_leave),
-    LOCAL("/v1/agent/health/service/id/", 0, api_agent_health_id_prepare,
+    OWN("/v1/agent/health/service/id/", 0, api_agent_health_id_prepare,
           api_agent_health_id),
-    LOCAL("/v1/agent/health/service/name/", 0, api_agent_health_name_prepare,
+    OWN("/v1/agent/health/service/name/", 0, api_agent_health_name_prepare,
           api_agent_health_name),
     LOCAL("/v1/agent/why/service/", 0, api_why_prepare, api_why_service),
     LOCAL("/v1/agent/why/node/", 0, api_why_prepare, api_why_node),
     LOCAL("/v1/agent/why/check/", 0, api_why_prepare, api_why_check),
     LOCAL("/v1/agent/why/session/", 0, api_why_prepare, api_why_session),
-    WRITE("PUT", "/v1/agent/check/register", api_agent_check_register),
-    WRITE("PUT", "/v1/agent/check/deregister/", api_agent_check_deregister),
-    WRITE("PUT", "/v1/agent/check/pass/", api_agent_check_pass),
-    WRITE("PUT", "/v1/agent/check/warn/", api_agent_check_warn),
-    WRITE("PUT", "/v1/agent/check/fail/", api_agent_check_fail),
-    WRITE("PUT", "/v1/agent/check/update/", api_agent_check_update),
+    OWN_WRITE("PUT", "/v1/agent/check/register", api_agent_check_register),
+    OWN_WRITE("PUT", "/v1/agent/check/deregister/", api_agent_check_deregister),
+    OWN_WRITE("PUT", "/v1/agent/check/pass/", api_agent_check_pass),
+    OWN_WRITE("PUT", "/v1/agent/check/warn/", api_agent_check_warn),
+    OWN_WRITE("PUT", "/v1/agent/check/fail/", api_agent_check_fail),
+    OWN_WRITE("PUT", "/v1/agent/check/update/", api_agent_check_update),
     NO_CONNECT("POST", "/v1/agent/connect/authorize", 0),
     NO_CONNECT("GET", "/v1/agent/connect/ca/roots", 0),
     NO_CONNECT("GET", "/v1/agent/connect/ca/leaf/", 0),
-    WRITE("PUT", "/v1/agent/service/register", api_agent_service_register),
-    WRITE("PUT", "/v1/agent/service/deregister/", api_agent_service_deregister),
-    WRITE("PUT", "/v1/agent/service/maintenance/",
+    OWN_WRITE("PUT", "/v1/agent/service/register", api_agent_service_register),
+    OWN_WRITE("PUT", "/v1/agent/service/deregister/", api_agent_service_deregister),
+    OWN_WRITE("PUT", "/v1/agent/service/maintenance/",
           api_agent_service_maintenance),
 
     WRITE("PUT", "/v1/catalog/register", api_catalog_register),
@@ -185,6 +190,14 @@ static const struct api_route routes[] = {
     READ("/v1/health/ingress/", CATALOG, api_health_checks_prepare,
          api_health_ingress),
 
+    PLAIN("/v1/internal/hello", API_INTERNAL, NULL, api_internal_hello),
+    {"PUT", "/v1/internal/renew", API_WRITE, API_INTERNAL, NULL, NULL,
+     api_internal_renew, 0, 0, NULL},
+    {"PUT", "/v1/internal/propose", API_WRITE, API_INTERNAL, NULL, NULL,
+     api_internal_propose, MR_RAFT_COMMAND_MAX, 0, NULL},
+    READ("/v1/internal/rows", API_INTERNAL, NULL, api_internal_rows),
+    {"POST", "/v1/internal/dns", API_WRITE, API_INTERNAL, NULL, NULL,
+     api_internal_dns, 0, 0, NULL},
     MISSING_READ("/v1/internal/ui/nodes"),
     MISSING_READ("/v1/internal/ui/node/"),
     MISSING_READ("/v1/internal/ui/services"),
