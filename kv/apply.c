@@ -194,6 +194,10 @@ void kv_batch_touch(struct kv_batch *b, enum mr_kv_topic_kind kind,
                     struct mr_slice name)
 {
     kv_touch(&b->touched, kind, name);
+    if (kind == MR_KV_TOPIC_NODES || kind == MR_KV_TOPIC_SERVICES ||
+        kind == MR_KV_TOPIC_CHECKS) {
+        kv_touch(&b->touched, MR_KV_TOPIC_CATALOG, name);
+    }
 }
 
 /* ------------------------------------------------------------ batches */

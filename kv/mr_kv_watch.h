@@ -37,7 +37,8 @@ enum mr_kv_topic_kind {
     MR_KV_TOPIC_SERVICE,  /* name: a service; its instances, their checks and
                              nodes. */
     MR_KV_TOPIC_CHECKS,   /* Every check. No name. */
-    MR_KV_TOPIC_SESSIONS  /* Every session. No name. */
+    MR_KV_TOPIC_SESSIONS, /* Every session. No name. */
+    MR_KV_TOPIC_CATALOG   /* Every node, instance and check. No name. */
 };
 
 struct mr_kv_topic {

@@ -170,7 +170,7 @@ bool kv_get_revs(struct mr_slice *row, struct kv_revs *out_revs)
 static void pack(struct mr_buf *b, const ProtobufCMessage *message)
 {
     size_t len = protobuf_c_message_get_packed_size(message);
-    uint8_t *at = mr_buf_grow(b, len);
+    uint8_t *at = len == 0 ? NULL : mr_buf_grow(b, len);
 
     if (at != NULL) {
         (void)protobuf_c_message_pack(message, at); /* Returns @len. */

@@ -126,6 +126,40 @@ UNUSED bool look_name(void *arg, const struct mr_kv_service_name *name)
     return true;
 }
 
+UNUSED bool look_session(void *arg, const Mr__Session *session)
+{
+    struct fuzz_look *look = arg;
+    struct mr_kv_lease_ref ref;
+
+    look_result(look, mr_kv_lease_find(look->view, MR_KV_SUBJECT_SESSION,
+                                       session->node, session->id, &ref));
+    look->sum += ref.lease_id + session->n_node_checks;
+    return true;
+}
+
+UNUSED bool look_left(void *arg, const Mr__Left *left)
+{
+    struct fuzz_look *look = arg;
+
+    look->sum += strlen(left->node->name);
+    return true;
+}
+
+UNUSED bool look_lease(void *arg, const Mr__Lease *lease)
+{
+    struct fuzz_look *look = arg;
+    struct mr_kv_lease_ref ref;
+
+    look_result(look, mr_kv_lease_find(look->view, MR_KV_SUBJECT_CHECK,
+                                       lease->node, lease->name, &ref));
+    look_result(look, mr_kv_lease_find(look->view, MR_KV_SUBJECT_SERVICE,
+                                       lease->node, lease->name, &ref));
+    look_result(look, mr_kv_lease_find(look->view, MR_KV_SUBJECT_NODE,
+                                       lease->node, "", &ref));
+    look->sum += ref.lease_id + mr_kv_lease_place(lease);
+    return true;
+}
+
 /* Read everything. Damaged rows are errors, never crashes; @is_sound: there
  * are none. */
 UNUSED void fuzz_look_at_all(struct mr_kv *kv, bool is_sound)
@@ -145,6 +179,10 @@ UNUSED void fuzz_look_at_all(struct mr_kv *kv, bool is_sound)
     look_result(&look,
                 mr_kv_service_names(look.view, look_name, &look, &index));
     look_result(&look, mr_kv_node_list(look.view, look_node, &look, &index));
+    look_result(&look, mr_kv_session_list(look.view, NULL, look_session, &look,
+                                          &index));
+    look_result(&look, mr_kv_left_list(look.view, look_left, &look));
+    look_result(&look, mr_kv_lease_list(look.view, look_lease, &look));
     mr_assert(!look.is_failed || !is_sound);
     mr_kv_view_end(look.view);
 }

@@ -41,12 +41,12 @@ static size_t read_line(FILE *file, uint8_t *out, size_t cap)
     return n;
 }
 
-/* The commands of version 1 still do what they did: the state that they make
- * has the digest that it had then. */
-static void version_1_commands_still_apply(void **state)
+/* Apply the commands in the golden file @name: they make a state of @revision
+ * with the digest that it had when they were written. */
+static void apply_golden(struct fixture *f, const char *name, uint64_t revision,
+                         const char *want)
 {
-    struct fixture *f = *state;
-    FILE *file = fopen("tests/unit/golden/kv_commands_v1.hex", "re");
+    FILE *file = fopen(name, "re");
     uint8_t bytes[1024];
     char digest[64];
     struct mr_kv_result r;
@@ -59,11 +59,25 @@ static void version_1_commands_still_apply(void **state)
         assert_true(r.changed);
     }
     assert_int_equal(fclose(file), 0);
-    assert_int_equal(mr_kv_revision(f->kv), 7);
+    assert_int_equal(mr_kv_revision(f->kv), revision);
     (void)snprintf(digest, sizeof digest, "%016llx%016llx",
                    (unsigned long long)mr_kv_digest(f->kv, NULL).high,
                    (unsigned long long)mr_kv_digest(f->kv, NULL).low);
-    assert_string_equal(digest, "26622813ee190e02481eb6f858e41b40");
+    assert_string_equal(digest, want);
+}
+
+/* The commands of version 1 still do what they did. */
+static void version_1_commands_still_apply(void **state)
+{
+    apply_golden(*state, "tests/unit/golden/kv_commands_v1.hex", 7,
+                 "26622813ee190e02481eb6f858e41b40");
+}
+
+/* As above, those on leases, sessions and locks. */
+static void version_1_lease_commands_still_apply(void **state)
+{
+    apply_golden(*state, "tests/unit/golden/kv_commands_v1_leases.hex", 20,
+                 "cf152c0bb59e5a36ac5ce93b5ff3847a");
 }
 
 /* ------------------------------------------------------------ success */
@@ -172,9 +186,20 @@ static void newer_commands_are_not_skipped(void **state)
     /* register { node { name: "n" 30: 1 } } */
     static const uint8_t node_member_30[] = {
         0x08, 0x01, 0x22, 0x08, 0x0a, 0x06, 0x0a, 0x01, 'n', 0xf0, 0x01, 0x01};
+    /* lease_end { leases { id: 1 15: 1 } }, and the same of a session. */
+    static const uint8_t ended_member_15[] = {0x08, 0x01, 0x4a, 0x06, 0x0a,
+                                              0x04, 0x08, 0x01, 0x78, 0x01};
+    static const uint8_t session_member_15[] = {
+        0x08, 0x01, 0x52, 0x07, 0x0a, 0x05, 0x0a, 0x01, 'x', 0x78, 0x01};
     struct fixture *f = *state;
     struct mr_kv_result r;
 
+    assert_int_equal(
+        apply_bytes(f, ended_member_15, sizeof ended_member_15, &r),
+        MR_E_VERSION);
+    assert_int_equal(
+        apply_bytes(f, session_member_15, sizeof session_member_15, &r),
+        MR_E_VERSION);
     assert_int_equal(apply_bytes(f, version_2, sizeof version_2, &r),
                      MR_E_VERSION);
     assert_int_equal(apply_bytes(f, op_100, sizeof op_100, &r), MR_E_VERSION);
@@ -240,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(version_1_commands_still_apply),
+        TEST(version_1_lease_commands_still_apply),
         TEST(encoded_command_has_the_version),
         TEST(batches_do_not_show_in_the_digest),
         TEST(open_batch_is_given_up_on_close),

@@ -499,6 +499,65 @@ static void durable_store_needs_no_boot_id(void **state)
     assert_string_equal(ls_list(s, &t), "1:check n/c 10000 ");
 }
 
+/* ------------------------------------------------------------ failure */
+
+/* Apply @cmd while the @n-th allocation fails; what the batch comes to. */
+static enum mr_err apply_short(struct lease_store *s, Mr__Command *cmd,
+                               uint64_t n)
+{
+    struct mr_buf b = MR_BUF_INIT;
+    struct mr_kv_result r;
+    enum mr_err err;
+
+    mr_kv_command_encode(cmd, &b);
+    assert_int_equal(mr_kv_batch_begin(s->f.kv), MR_OK);
+    mr_mem_fail_after(n);
+    err = mr_kv_apply(s->f.kv, mr_buf_slice(&b), &r);
+    if (err == MR_OK) {
+        err = mr_kv_batch_commit(s->f.kv, s->f.index + 1, 1);
+        mr_mem_fail_after(UINT64_MAX);
+    } else {
+        mr_mem_fail_after(UINT64_MAX);
+        assert_int_equal(mr_kv_batch_commit(s->f.kv, 1, 1), err);
+    }
+    mr_buf_deinit(&b);
+    return err;
+}
+
+/* Whichever allocation fails while leases end, nothing of it is seen or told,
+ * and the same command works afterwards. */
+static void lack_of_memory_ends_nothing(void **state)
+{
+    struct lease_store *s = *state;
+    Mr__LeaseEnd__Ended ended[2] = {MR__LEASE_END__ENDED__INIT,
+                                    MR__LEASE_END__ENDED__INIT};
+    Mr__LeaseEnd__Ended *list[] = {&ended[0], &ended[1]};
+    Mr__LeaseEnd end = MR__LEASE_END__INIT;
+    Mr__Command cmd = MR__COMMAND__INIT;
+    enum mr_err err = MR_E_NOMEM;
+    uint64_t n;
+
+    (void)ls_register(s, ttl_check);
+    (void)ls_register(
+        s, (struct ls_reg){.node = "n", .service = "b", .ttl_ms = 1});
+    mr_kv_close(s->f.kv);
+    fx_open_as(&s->f, "boot"); /* With no memory kept from before. */
+    ls_forget(s);
+    ended[0].id = 1;
+    ended[1].id = 2;
+    end.leases = list;
+    end.n_leases = 2;
+    cmd.op_case = MR__COMMAND__OP_LEASE_END;
+    cmd.lease_end = &end;
+    for (n = 0; n < 200 && err == MR_E_NOMEM; n++) {
+        err = apply_short(s, &cmd, n);
+        assert_int_equal(s->n_changes > 0, err == MR_OK);
+    }
+    assert_int_equal(err, MR_OK);
+    assert_in_range(n, 2, 199);
+    assert_string_equal(s->changes.text, "-1 +3:60000 -2 ");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ls_setup, ls_teardown)
 
 int main(void)
@@ -526,6 +585,7 @@ int main(void)
         TEST(only_committed_changes_are_told),
         TEST(restore_tells_all_leases),
         TEST(durable_store_needs_no_boot_id),
+        TEST(lack_of_memory_ends_nothing),
     };
 
     return cmocka_run_group_tests_name("kv_lease", tests, NULL, NULL);

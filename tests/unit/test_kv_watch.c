@@ -96,30 +96,30 @@ static void instance_wakes_what_lists_it(void **state)
         {MR_KV_TOPIC_SERVICE, "WEB"}, {MR_KV_TOPIC_SERVICE, "db"},
         {MR_KV_TOPIC_SERVICES, ""},   {MR_KV_TOPIC_NODE, "N"},
         {MR_KV_TOPIC_NODE, "m"},      {MR_KV_TOPIC_NODES, ""},
-        {MR_KV_TOPIC_CHECKS, ""}};
+        {MR_KV_TOPIC_CHECKS, ""},     {MR_KV_TOPIC_CATALOG, ""}};
     struct fixture *f = *state;
     struct waiter w[MR_ARRAY_LEN(topics)];
 
     (void)fx_register(f, (struct fx_reg){.node = "n"});
     park_all(f, w, topics, MR_ARRAY_LEN(topics));
     (void)fx_register(f, (struct fx_reg){.node = "n", .service = "web"});
-    check_woken(f, w, "1011000");
+    check_woken(f, w, "10110001");
     park_all(f, w, topics, MR_ARRAY_LEN(topics));
     (void)fx_register(f, (struct fx_reg){.node = "n", .service = "web"});
-    check_woken(f, w, "0000000");
+    check_woken(f, w, "00000000");
     park_all(f, w, topics, MR_ARRAY_LEN(topics));
     (void)fx_register(
         f, (struct fx_reg){.node = "n", .check = "c", .status = "passing"});
-    check_woken(f, w, "1001001");
+    check_woken(f, w, "10010011");
     park_all(f, w, topics, MR_ARRAY_LEN(topics));
     (void)fx_update(f, "n", "c", "critical", false);
-    check_woken(f, w, "1001001");
+    check_woken(f, w, "10010011");
     park_all(f, w, topics, MR_ARRAY_LEN(topics));
     (void)fx_register(f, (struct fx_reg){.node = "n", .address = "1.1.1.1"});
-    check_woken(f, w, "1001010");
+    check_woken(f, w, "10010101");
     park_all(f, w, topics, MR_ARRAY_LEN(topics));
     (void)fx_deregister(f, "n", NULL, NULL);
-    check_woken(f, w, "1011011");
+    check_woken(f, w, "10110111");
 }
 
 /* Who asks with an outdated revision is told to look again. */
