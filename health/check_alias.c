@@ -9,15 +9,6 @@
 
 #include "health/check_impl.h"
 
-struct look {
-    const struct check_run *run;
-    const char *service_id; /* "": the node's checks only. */
-    bool is_own_node;
-    enum check_status worst;
-    bool has_checks;
-    struct mr_buf *out;
-};
-
 static enum check_status status_of(const char *name)
 {
     if (strcmp(name, "passing") == 0) {
@@ -26,30 +17,16 @@ static enum check_status status_of(const char *name)
     return strcmp(name, "warning") == 0 ? CHECK_WARNING : CHECK_CRITICAL;
 }
 
-/* The first of the worst is the one that is told. */
-static bool on_check(void *arg, const Mr__Check *check)
+const char *check_alias_node(const struct check_run *run)
 {
-    struct look *l = arg;
-    enum check_status status = status_of(check->status);
-    bool is_self =
-        l->is_own_node && strcmp(check->check_id, l->run->check->check_id) == 0;
+    const char *node = run->check->definition->alias_node;
 
-    if (check->service_id[0] != '\0' &&
-        strcmp(check->service_id, l->service_id) != 0) {
-        return true;
-    }
-    if (l->is_own_node && check->origin != MR__ORIGIN__AGENT) {
-        return true;
-    }
-    l->has_checks = true;
-    if (status > l->worst) {
-        l->worst = status;
-        mr_buf_reset(l->out);
-        /* Its own output would grow with every look. */
-        mr_buf_printf(l->out, "Aliased check \"%s\" failing: %s", check->name,
-                      is_self ? "" : check->output);
-    }
-    return l->worst != CHECK_CRITICAL;
+    return node[0] == '\0' ? run->runner->node : node;
+}
+
+bool check_alias_is_foreign(const struct check_run *run)
+{
+    return strcasecmp(check_alias_node(run), run->runner->node) != 0;
 }
 
 /* Whether what @run is an alias of exists. */
@@ -71,22 +48,48 @@ static enum mr_err find_target(struct mr_kv_view *view,
     return err;
 }
 
+/* Whether @check has a say in what @run is. */
+static bool concerns(const struct check_run *run, const Mr__Check *check)
+{
+    const char *service_id = run->check->definition->alias_service;
+
+    if (check->service_id[0] != '\0' &&
+        strcmp(check->service_id, service_id) != 0) {
+        return false;
+    }
+    return check_alias_is_foreign(run) || check->origin == MR__ORIGIN__AGENT;
+}
+
+/* The worst of @checks that concern @run, the first of several; NULL: none
+ * does. */
+static const Mr__Check *find_worst(const struct check_run *run,
+                                   const struct check_list *checks)
+{
+    const Mr__Check *worst = NULL;
+
+    for (size_t i = 0; i < checks->n; i++) {
+        const Mr__Check *check = checks->items[i];
+
+        if (concerns(run, check) &&
+            (worst == NULL ||
+             status_of(check->status) > status_of(worst->status))) {
+            worst = check;
+        }
+    }
+    return worst;
+}
+
 enum check_status check_alias_judge(struct mr_kv_view *view,
                                     const struct check_run *run,
+                                    const struct check_list *checks,
                                     struct mr_buf *out)
 {
     const Mr__CheckDefinition *def = run->check->definition;
-    const char *node = check_alias_node(run);
-    struct look l = {.run = run,
-                     .service_id = def->alias_service,
-                     .is_own_node = strcasecmp(node, run->runner->node) == 0,
-                     .worst = CHECK_PASSING,
-                     .out = out};
+    const Mr__Check *worst;
+    bool is_self;
     bool exists = false;
 
-    if (find_target(view, run, &exists) != MR_OK ||
-        (exists &&
-         mr_kv_node_checks(view, node, on_check, &l, NULL) != MR_OK)) {
+    if (find_target(view, run, &exists) != MR_OK) {
         out->failed = true;
         return CHECK_CRITICAL;
     }
@@ -95,9 +98,19 @@ enum check_status check_alias_judge(struct mr_kv_view *view,
                       def->alias_service, def->alias_node);
         return CHECK_CRITICAL;
     }
-    if (l.worst == CHECK_PASSING) {
-        mr_buf_str(out,
-                   l.has_checks ? "All checks passing." : "No checks found.");
+    worst = find_worst(run, checks);
+    if (worst == NULL) {
+        mr_buf_str(out, "No checks found.");
+        return CHECK_PASSING;
     }
-    return l.worst;
+    if (status_of(worst->status) == CHECK_PASSING) {
+        mr_buf_str(out, "All checks passing.");
+        return CHECK_PASSING;
+    }
+    /* Its own output would grow with every look. */
+    is_self = !check_alias_is_foreign(run) &&
+              strcmp(worst->check_id, run->check->check_id) == 0;
+    mr_buf_printf(out, "Aliased check \"%s\" failing: %s", worst->name,
+                  is_self ? "" : worst->output);
+    return status_of(worst->status);
 }

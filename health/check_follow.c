@@ -17,10 +17,28 @@
 /* One pass over the node's checks. */
 struct pass {
     struct mr_checks *runner;
-    struct mr_list *at; /* The next run that was not looked at. */
+    struct mr_list *at;      /* The next run that was not looked at. */
+    struct check_list *list; /* Of all checks. */
     struct mr_buf bytes;
     bool failed;
 };
+
+bool check_list_add(struct check_list *list, const Mr__Check *check)
+{
+    if (list->n == list->cap) {
+        size_t cap = list->cap == 0 ? 32 : list->cap * 2;
+        const Mr__Check **items =
+            mr_realloc(list->items, cap * sizeof(const Mr__Check *));
+
+        if (items == NULL) {
+            return false;
+        }
+        list->items = items;
+        list->cap = cap;
+    }
+    list->items[list->n++] = check;
+    return true;
+}
 
 static struct check_run *run_of(struct mr_list *link)
 {
@@ -69,6 +87,10 @@ static bool on_check(void *arg, const Mr__Check *check)
     uint64_t signature;
     int order = 1;
 
+    if (!check_list_add(p->list, check)) {
+        p->failed = true;
+        return false;
+    }
     if (check_kind_of(check) == CHECK_NONE) {
         return true;
     }
@@ -96,9 +118,10 @@ static bool on_check(void *arg, const Mr__Check *check)
     return !p->failed;
 }
 
-static bool follow_runs(struct mr_checks *runner, struct mr_kv_view *view)
+static bool follow_runs(struct mr_checks *runner, struct mr_kv_view *view,
+                        struct check_list *out_list)
 {
-    struct pass p = {runner, runner->runs.next, MR_BUF_INIT, false};
+    struct pass p = {runner, runner->runs.next, out_list, MR_BUF_INIT, false};
     enum mr_err err = mr_kv_node_checks(view, runner->node, on_check, &p, NULL);
     bool is_whole = err == MR_OK && !p.failed;
 
@@ -111,14 +134,34 @@ static bool follow_runs(struct mr_checks *runner, struct mr_kv_view *view)
 
 /* ------------------------------------------------------------- aliases */
 
-const char *check_alias_node(const struct check_run *run)
+static bool add_check(void *arg, const Mr__Check *check)
 {
-    const char *node = run->check->definition->alias_node;
-
-    return node[0] == '\0' ? run->runner->node : node;
+    return check_list_add(arg, check);
 }
 
-static bool judge_aliases(struct mr_checks *runner, struct mr_kv_view *view)
+/* Judge @run, whose node has @own checks when it is ours. */
+static enum check_status judge(struct mr_kv_view *view,
+                               const struct check_run *run,
+                               const struct check_list *own, struct mr_buf *out)
+{
+    struct check_list foreign = {NULL, 0, 0};
+    enum check_status status = CHECK_CRITICAL;
+
+    if (!check_alias_is_foreign(run)) {
+        return check_alias_judge(view, run, own, out);
+    }
+    if (mr_kv_node_checks(view, check_alias_node(run), add_check, &foreign,
+                          NULL) != MR_OK) {
+        out->failed = true;
+    } else {
+        status = check_alias_judge(view, run, &foreign, out);
+    }
+    mr_free(foreign.items);
+    return status;
+}
+
+static bool judge_aliases(struct mr_checks *runner, struct mr_kv_view *view,
+                          const struct check_list *own)
 {
     struct mr_buf output = MR_BUF_INIT;
     bool is_whole = true;
@@ -133,7 +176,7 @@ static bool judge_aliases(struct mr_checks *runner, struct mr_kv_view *view)
             continue;
         }
         mr_buf_reset(&output);
-        status = check_alias_judge(view, run, &output);
+        status = judge(view, run, own, &output);
         if (mr_buf_failed(&output)) {
             is_whole = false;
         } else {
@@ -266,6 +309,7 @@ static bool watch(struct mr_checks *runner, uint64_t revision)
 
 bool check_follow(struct mr_checks *runner)
 {
+    struct check_list own = {NULL, 0, 0};
     struct mr_kv_view *view;
     uint64_t revision;
     bool is_whole;
@@ -274,9 +318,10 @@ bool check_follow(struct mr_checks *runner)
         return false;
     }
     revision = mr_kv_view_revision(view);
-    is_whole = follow_runs(runner, view);
-    is_whole = judge_aliases(runner, view) && is_whole;
+    is_whole = follow_runs(runner, view, &own);
+    is_whole = is_whole && judge_aliases(runner, view, &own);
     mr_kv_view_end(view);
+    mr_free(own.items);
     return watch(runner, revision) && is_whole;
 }
 

@@ -211,10 +211,25 @@ bool check_follow(struct mr_checks *runner);
 /* Let go of every watch; the hub calls none of them any more. */
 void check_follow_stop(struct mr_checks *runner);
 
-/* What an alias sees in @view. @out is filled with its output. */
+/* Checks borrowed from a view. */
+struct check_list {
+    const Mr__Check **items;
+    size_t n;
+    size_t cap;
+};
+
+/* Add @check; false without memory. */
+bool check_list_add(struct check_list *list, const Mr__Check *check);
+
+/* What an alias sees in @view, where its node has @checks. @out is filled with
+ * its output. */
 enum check_status check_alias_judge(struct mr_kv_view *view,
                                     const struct check_run *run,
+                                    const struct check_list *checks,
                                     struct mr_buf *out);
+
+/* Whether @run is an alias of something on another node than ours. */
+bool check_alias_is_foreign(const struct check_run *run);
 
 /* The node that an alias looks at. */
 const char *check_alias_node(const struct check_run *run);

@@ -91,6 +91,19 @@ static void fill(struct check_run *run)
     check_run_note_state(run, run->check);
 }
 
+/* The first probe comes at a random moment of the interval; sooner when its
+ * service would be removed before. */
+static uint64_t first_delay(const struct check_run *run)
+{
+    const Mr__CheckDefinition *def = run->check->definition;
+    uint64_t most = run->interval_ms;
+    uint64_t removal = def->deregister_after_ns > 0
+                           ? (uint64_t)def->deregister_after_ns / 2000000
+                           : most;
+
+    return check_random(run->runner, removal < most ? removal : most);
+}
+
 struct check_run *check_run_new(struct mr_checks *runner,
                                 const Mr__Check *check, uint64_t signature)
 {
@@ -114,7 +127,7 @@ struct check_run *check_run_new(struct mr_checks *runner,
     /* After a restart not all outputs are reported in one second. */
     run->output_next_ms = now + check_random(runner, output_interval(run));
     if (run->kind != CHECK_ALIAS) {
-        set_due(run, now + check_random(runner, run->interval_ms));
+        set_due(run, now + first_delay(run));
     }
     atomic_fetch_add(&runner->stat_running, 1);
     return run;
