@@ -144,6 +144,7 @@ struct api_cache;
 
 struct mr_api {
     struct mr_api_options options; /* With texts of our own. */
+    struct MHD_Daemon *adopted; /* Of connections on the servers' port. */
     struct api_listener *listeners;
     size_t n_listeners;
     uint16_t port;
@@ -234,6 +235,9 @@ const char *api_http_header(const struct api_http *x, const char *name);
 
 /* The client's IP address as text, "?" when it has none. */
 void api_http_client(const struct api_http *x, char out[INET6_ADDRSTRLEN]);
+
+/* Whether the request came over the servers' port (mr_api_adopt()). */
+bool api_http_is_adopted(const struct api_http *x);
 
 /* The connection's socket, or -1. */
 int api_http_fd(const struct api_http *x);

@@ -3,6 +3,7 @@
  * From a request line and its headers to what will answer it: the checks that
  * all endpoints share, in Consul's order (consul-parity 1.1, 1.2, 1.4).
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "api/core.h"
@@ -209,6 +210,41 @@ bool api_check_dc(struct api_request *req)
     return api_rpc_error(req, 500, "No path to datacenter");
 }
 
+#define HELLO_PATH "/v1/internal/hello"
+
+/* Who comes over the servers' port must be an agent of our cluster, and only
+ * such a one may use what agents use. */
+static bool check_agent(struct api_http *x)
+{
+    struct api_request *req = &x->req;
+    const char *cluster = api_request_header(req, "X-Microreg-Cluster");
+    struct mr_raft_status status;
+    char ours[17];
+
+    if (!api_http_is_adopted(x)) {
+        return (req->route->flags & API_INTERNAL) == 0 ||
+               api_error(req, 403,
+                         "Permission denied: this is for agents, on the port "
+                         "of the servers");
+    }
+    if (req->options->raft == NULL || strcmp(req->path, HELLO_PATH) == 0) {
+        return true;
+    }
+    mr_raft_status(req->options->raft, &status);
+    if (status.cluster_id == 0) {
+        return api_error(req, 503, "This server is in no cluster yet");
+    }
+    (void)snprintf(ours, sizeof ours, "%016llx",
+                   (unsigned long long)status.cluster_id);
+    if (cluster == NULL || strcmp(cluster, ours) != 0) {
+        return api_error(req, 403,
+                         "Permission denied: this is the cluster %s, not "
+                         "\"%.40s\" (header X-Microreg-Cluster)",
+                         ours, cluster == NULL ? "" : cluster);
+    }
+    return true;
+}
+
 static bool check_request(struct api_http *x)
 {
     struct api_request *req = &x->req;
@@ -222,7 +258,7 @@ static bool check_request(struct api_http *x)
         answer_empty(x, 500);
         return false;
     }
-    return check_namespace(req) && check_body(x);
+    return check_agent(x) && check_namespace(req) && check_body(x);
 }
 
 /* The answer of an endpoint whose feature is off. */

@@ -321,6 +321,14 @@ static void on_connection(void *cls, struct MHD_Connection *connection,
     }
 }
 
+bool api_http_is_adopted(const struct api_http *x)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_DAEMON);
+
+    return info != NULL && info->daemon == x->req.api->adopted;
+}
+
 /* ------------------------------------------------------------- listeners */
 
 /* A worker's stack. Only what is touched is resident. */
@@ -353,20 +361,22 @@ static void on_library_log(void *cls, const char *fmt, va_list args)
     }
 }
 
+/* Workers for the listening socket @fd; -1: one for adopted connections, which
+ * are many from one agent. */
 static struct MHD_Daemon *start_daemon(struct mr_api *api, int fd)
 {
     const struct mr_api_options *o = &api->options;
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD |
                            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO |
-                           MHD_USE_ERROR_LOG;
+                           MHD_USE_ERROR_LOG |
+                           (fd < 0 ? MHD_USE_NO_LISTEN_SOCKET : 0);
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_log, api},
-        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)o->connection_memory,
          NULL},
         {MHD_OPTION_CONNECTION_LIMIT, o->max_connections, NULL},
-        {MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->max_connections_per_client,
-         NULL},
+        {MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+         fd < 0 ? 0 : o->max_connections_per_client, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, NULL},
         {MHD_OPTION_THREAD_STACK_SIZE, WORKER_STACK, NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 0, NULL},
@@ -374,6 +384,7 @@ static struct MHD_Daemon *start_daemon(struct mr_api *api, int fd)
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)no_unescape, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, api},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, api},
+        {fd < 0 ? MHD_OPTION_END : MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {o->n_workers > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END,
          o->n_workers, NULL},
         {MHD_OPTION_END, 0, NULL},
@@ -410,13 +421,43 @@ enum mr_err api_http_start(struct mr_api *api, struct mr_detail *detail)
         api->listeners[api->n_listeners++].daemon = daemon;
     }
     api->port = port;
-    return MR_OK;
+    api->adopted = start_daemon(api, -1);
+    return api->adopted != NULL
+               ? MR_OK
+               : mr_fail(detail, MR_E_NOMEM,
+                         "cannot start the HTTP worker for agents");
+}
+
+enum mr_err mr_api_adopt(struct mr_api *api, int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_storage room;
+    } a;
+    socklen_t len = sizeof a;
+
+    if (atomic_load(&api->is_quiescing)) {
+        (void)close(fd); /* Nothing was written to it. */
+        return MR_E_CLOSED;
+    }
+    if (getpeername(fd, &a.any, &len) != 0) {
+        (void)close(fd);
+        return MR_E_UNREACHABLE; /* It has gone already. */
+    }
+    /* The library closes @fd when it refuses. */
+    return MHD_add_connection(api->adopted, fd, &a.any, len) == MHD_YES
+               ? MR_OK
+               : MR_E_BUSY;
 }
 
 void api_http_stop(struct mr_api *api)
 {
     for (size_t i = 0; i < api->n_listeners; i++) {
         MHD_stop_daemon(api->listeners[i].daemon);
+    }
+    if (api->adopted != NULL) {
+        MHD_stop_daemon(api->adopted);
+        api->adopted = NULL;
     }
     mr_free(api->listeners);
     api->listeners = NULL;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -229,6 +230,17 @@ static void on_down(void *arg, uint64_t peer)
     join_down(n->join, peer);
     driver_peer_down(n->driver, peer);
     n->peers_changed = true;
+}
+
+static void on_http(void *arg, int fd)
+{
+    struct mr_raft *n = arg;
+
+    if (n->options.on_http != NULL) {
+        n->options.on_http(n->options.arg, fd);
+    } else {
+        (void)close(fd); /* Nothing was written to it. */
+    }
 }
 
 static void on_gossip(void *arg, uint64_t peer, const struct frame_gossip *g)
@@ -496,6 +508,7 @@ enum mr_err node_listen(struct mr_raft *n, struct mr_detail *detail)
         .on_opaque = on_opaque,
         .on_probed = on_probed,
         .on_snapshot = node_receive_snapshot,
+        .on_http = on_http,
     };
     bool is_v6 = mr_ip_family(n->options.advertise_host) == 6;
     enum mr_err err = transport_open(&o, &n->transport, detail);

@@ -6,12 +6,14 @@
  *
  *     dialled:   CONNECTING -> SHAKING -> OPEN -> CLOSING
  *     accepted:                SHAKING -> OPEN -> CLOSING
- *                                     \-> handed over (a snapshot's)
+ *                                     \-> handed over (a snapshot's, HTTP)
  *
  * - dialled: preface and Hello are sent; the Welcome tells who answers. If that
  *   is a server without a connection, this becomes its connection; then we send
  *   on it and never read more than its end.
  * - accepted: the Hello is checked and answered; then we read frames from it.
+ *   When the first byte is that of an HTTP method, nothing is read: an agent
+ *   talks to the API on this port.
  * - A handshake that takes longer than SHAKE_MS, a frame that is none, one that
  *   is too long, or an unknown cluster ends the connection.
  * - A peer that should be connected is dialled again after 50 to 250 ms, or at
@@ -338,6 +340,27 @@ static void send_hello(struct conn *c)
     conn_flush(c);
 }
 
+/* Another descriptor of the socket of @c, which outlives it; -1: none. */
+static int copy_socket(const struct conn *c)
+{
+    uv_os_fd_t fd;
+
+    return uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0
+               ? fcntl(fd, F_DUPFD_CLOEXEC, 0)
+               : -1;
+}
+
+/* Give the socket of @c to the API. */
+static void hand_over_http(struct conn *c)
+{
+    int copy = copy_socket(c);
+
+    if (copy >= 0) {
+        c->t->options.on_http(c->t->options.arg, copy);
+    }
+    conn_close(c);
+}
+
 /* The peer's address of another connection, for the log. */
 static void conn_name(const struct conn *c, char *out, size_t cap)
 {
@@ -354,13 +377,11 @@ static void conn_name(const struct conn *c, char *out, size_t cap)
 /* Give the socket of @c to whoever receives snapshots. */
 static void hand_over(struct conn *c)
 {
-    uv_os_fd_t fd;
     int copy = -1;
 
     conn_flush(c);
-    if (c->state == SHAKING && c->out.len == 0 && !c->is_writing &&
-        uv_fileno((uv_handle_t *)&c->tcp, &fd) == 0) {
-        copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (c->state == SHAKING && c->out.len == 0 && !c->is_writing) {
+        copy = copy_socket(c);
     }
     if (copy >= 0) {
         c->t->options.on_snapshot(c->t->options.arg, c->peer_id, copy);
@@ -628,6 +649,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (n == 0 || c->state == CLOSING) {
         return;
     }
+    if (n == UV_ENOBUFS) {
+        hand_over_http(c);
+        return;
+    }
     if (n < 0) {
         conn_fail(c, MR_E_UNREACHABLE);
         return;
@@ -648,13 +673,29 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-/* Connections are read one after the other, so they share the buffer. */
+/* Whether who connected begins with a method of HTTP: its first byte is a
+ * capital letter, the preface's is not. Nothing is taken off the socket. */
+static bool speaks_http(const struct conn *c)
+{
+    uv_os_fd_t fd;
+    char first;
+
+    return !c->is_dialled && c->state == SHAKING && !c->has_preface &&
+           c->in.len == 0 &&
+           uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
+           recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && first >= 'A' &&
+           first <= 'Z';
+}
+
+/* Connections are read one after the other, so they share the buffer. Without
+ * one, libuv does not read and says UV_ENOBUFS. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     struct conn *c = handle->data;
 
     (void)suggested;
-    *buf = uv_buf_init(c->t->scratch, READ_BYTES);
+    *buf = speaks_http(c) ? uv_buf_init(NULL, 0)
+                          : uv_buf_init(c->t->scratch, READ_BYTES);
 }
 
 /* ------------------------------------------------------------- connections */

@@ -57,6 +57,9 @@ struct transport_options {
                       enum frame_refusal refusal);
     /* A peer wants to send a snapshot over @fd, which is the callee's. */
     void (*on_snapshot)(void *arg, uint64_t peer, int fd);
+    /* Somebody speaks HTTP on @fd, of which nothing was read and which is the
+     * callee's. */
+    void (*on_http)(void *arg, int fd);
 };
 
 struct transport_stats {

@@ -178,6 +178,19 @@ static void on_change(void *arg)
     server_leases_look(a->leases);
 }
 
+/* An agent's connection to the servers' port. It asks again when refused. */
+static void on_http(void *arg, int fd)
+{
+    struct server_agent *a = arg;
+    struct mr_api *api = atomic_load(&a->api);
+
+    if (api == NULL) {
+        (void)close(fd); /* Starting or ending. */
+    } else {
+        (void)!mr_api_adopt(api, fd);
+    }
+}
+
 static void on_message(void *arg, uint64_t from, struct mr_slice msg)
 {
     const struct server_agent *a = arg;
@@ -335,6 +348,7 @@ static enum mr_err start_raft(struct server_agent *a, struct mr_detail *detail)
         .on_fatal = on_fatal,
         .on_change = on_change,
         .on_message = on_message,
+        .on_http = on_http,
         .arg = a,
     };
     enum mr_err err;
