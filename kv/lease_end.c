@@ -4,6 +4,8 @@
  * leader says which; one that is gone by then has been renewed by a change or
  * removed, and is skipped.
  */
+#include <stdio.h>
+
 #include "kv/catalog.h"
 #include "kv/leases.h"
 #include "kv/lefts.h"
@@ -26,8 +28,7 @@ static const char *expired_output(struct kv_batch *b, const char *last)
     if (text == NULL) {
         return EXPIRED; /* The command fails. */
     }
-    memcpy(text, EXPIRED_AFTER, strlen(EXPIRED_AFTER));
-    memcpy(text + strlen(EXPIRED_AFTER), last, strlen(last) + 1);
+    (void)snprintf(text, len, "%s%s", EXPIRED_AFTER, last); /* It fits. */
     return text;
 }
 

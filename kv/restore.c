@@ -374,8 +374,11 @@ static void tell_leases(struct mr_kv *kv, struct kv_tx *tx)
     if (hooks->leases_reset != NULL) {
         hooks->leases_reset(hooks->arg);
     }
+    if (hooks->leases == NULL) {
+        return;
+    }
     kv_scan_open(&scan, tx, mr_slice(&table, 1));
-    while (hooks->leases != NULL && kv_scan_next(&scan, &row)) {
+    while (kv_scan_next(&scan, &row)) {
         changes[n++] = change_of(&kv->batch.scratch, &row);
         if (n == TOLD_AT_ONCE) {
             hooks->leases(hooks->arg, changes, n);

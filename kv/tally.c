@@ -71,7 +71,7 @@ struct kv_tally *kv_tally_get(struct kv_tallies *t, struct kv_tx *tx,
     }
     *tally = (struct kv_tally){.hash = hash};
     tally->key = kv_arena_copy(&t->arena, key);
-    if (t->arena.failed || !load(t, tx, tally)) {
+    if (tally->key.data == NULL || !load(t, tx, tally) || t->arena.failed) {
         kv_tx_fail(tx, MR_E_NOMEM); /* Unless it failed already. */
         return NULL;
     }
@@ -149,17 +149,17 @@ void kv_tallies_flush(struct kv_tallies *t, struct kv_tx *tx)
 {
     struct mr_buf row = MR_BUF_INIT;
     struct kv_tally **list;
-    size_t n;
+    size_t n = 0;
     size_t i;
 
     if (t->n == 0) {
         return;
     }
     list = sort_dirty(t, &n);
-    if (list == NULL || t->arena.failed) {
+    if (list == NULL) {
         kv_tx_fail(tx, MR_E_NOMEM);
     }
-    for (i = 0; i < n && tx->err == MR_OK; i++) {
+    for (i = 0; list != NULL && i < n && tx->err == MR_OK; i++) {
         store(tx, list[i], &row);
     }
     mr_buf_deinit(&row);
