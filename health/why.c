@@ -169,20 +169,35 @@ static struct mr_slice *kept_at(const struct search *s, uint64_t i)
     return &s->kept[i % s->query->max];
 }
 
-/* Whether the record kept last says the same: a command that was applied
- * again. */
+static uint64_t revision_of(const struct mr_slice *record)
+{
+    struct why_head head;
+
+    memcpy(&head, record->data, sizeof head);
+    return head.revision;
+}
+
+/* Whether a record kept of the same revision says the same: a command that was
+ * applied again. */
 static bool is_repeated(const struct search *s, struct mr_slice record)
 {
     size_t skip = offsetof(struct why_head, time_ms);
-    const struct mr_slice *last;
+    uint64_t oldest =
+        s->n_found > s->query->max ? s->n_found - s->query->max : 0;
 
-    if (s->n_found == 0) {
-        return false;
+    for (uint64_t i = s->n_found; i > oldest; i--) {
+        const struct mr_slice *one = kept_at(s, i - 1);
+
+        if (revision_of(one) != revision_of(&record)) {
+            return false;
+        }
+        if (one->len == record.len &&
+            memcmp((const char *)one->data + skip,
+                   (const char *)record.data + skip, record.len - skip) == 0) {
+            return true;
+        }
     }
-    last = kept_at(s, s->n_found - 1);
-    return last->len == record.len &&
-           memcmp((const char *)last->data + skip,
-                  (const char *)record.data + skip, record.len - skip) == 0;
+    return false;
 }
 
 static bool keep(void *arg, struct mr_slice record,

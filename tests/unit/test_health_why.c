@@ -370,6 +370,29 @@ static void a_replay_is_not_written_twice(void **state)
     expect_run(&found, 1, 8);
 }
 
+static void add_two(struct fixture *f, uint64_t revision)
+{
+    struct mr_kv_event event = event_of(revision);
+
+    mr_why_add(f->why, &event);
+    event.service = "other";
+    mr_why_add(f->why, &event);
+}
+
+/* The events of the newest command may be incomplete, so they are written
+ * again, and told once. */
+static void the_newest_command_is_told_once(void **state)
+{
+    struct fixture *f = *state;
+
+    add_two(f, 7);
+    reopen(f, SMALL);
+    add_two(f, 7);
+    struct found found = find(f, 10);
+
+    assert_int_equal(found.n, 2);
+}
+
 /* A state that began anew counts from 1 again, and is written down. */
 static void a_younger_event_of_a_small_revision_is_written(void **state)
 {
@@ -586,6 +609,7 @@ int main(void)
         with_ring(a_reopened_ring_goes_on),
         with_ring(a_killed_writer_loses_nothing),
         with_ring(a_replay_is_not_written_twice),
+        with_ring(the_newest_command_is_told_once),
         with_ring(a_younger_event_of_a_small_revision_is_written),
         with_ring(a_large_ring_holds_many_events),
         with_ring(a_torn_record_is_skipped),
