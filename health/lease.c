@@ -60,6 +60,7 @@ void mr_leases_free(struct mr_leases *leases)
     lease_table_deinit(&leases->table);
     mr_buf_deinit(&leases->out);
     mr_buf_deinit(&leases->items);
+    mr_free(leases->doomed);
     mr_free(leases);
 }
 
@@ -162,13 +163,13 @@ void lease_schedule(struct mr_leases *l, struct lease *lease)
 
 /* It may be known already: it was renewed before it was applied here, or it was
  * in the state that was replaced. Then that counts. */
-static enum mr_err add(struct mr_leases *l, uint64_t id, uint64_t ttl_ms,
+static enum mr_err add(struct mr_leases *l, const struct mr_kv_lease_change *c,
                        int64_t now)
 {
-    struct lease *lease = lease_table_find(&l->table, id);
+    struct lease *lease = lease_table_find(&l->table, c->id);
 
     if (lease == NULL) {
-        lease = lease_table_add(&l->table, id);
+        lease = lease_table_add(&l->table, c->id);
         if (lease == NULL) {
             return MR_E_NOMEM;
         }
@@ -178,7 +179,8 @@ static enum mr_err add(struct mr_leases *l, uint64_t id, uint64_t ttl_ms,
         l->n_leases++;
         lease->epoch = l->epoch;
     }
-    lease->ttl_ms = ttl_ms < TTL_MAX ? (int64_t)ttl_ms : TTL_MAX;
+    lease->place = c->place;
+    lease->ttl_ms = c->ttl_ms < TTL_MAX ? (int64_t)c->ttl_ms : TTL_MAX;
     lease_schedule(l, lease);
     return MR_OK;
 }
@@ -205,7 +207,7 @@ enum mr_err mr_leases_change(struct mr_leases *leases,
             leases->max_id = c->id;
         }
         if (c->is_new) {
-            if (add(leases, c->id, c->ttl_ms, now) != MR_OK) {
+            if (add(leases, c, now) != MR_OK) {
                 return MR_E_NOMEM;
             }
         } else if ((lease = lease_table_find(&leases->table, c->id)) != NULL) {

@@ -98,6 +98,12 @@ struct lease_peer {
     int64_t contact_ms; /* Our clock when it heard a leader last. */
 };
 
+/* A lease that is due, and where its row lies. */
+struct lease_doomed {
+    uint64_t place;
+    uint64_t id;
+};
+
 struct lease_command {
     uint64_t ticket; /* 0: free. */
     size_t n;
@@ -177,6 +183,11 @@ struct mr_leases {
     int64_t pass_floor_ms;
     int64_t pass_ms;
 
+    /* Due, in the order of their places; not in the heap, and not ending yet:
+     * who is renewed in time gets away. */
+    struct lease_doomed *doomed;
+    size_t n_doomed;
+    size_t doomed_at; /* The next one. */
     uint64_t next_ticket;
     struct lease_command commands[LEASE_END_COMMANDS];
 };

@@ -3,7 +3,7 @@
  * The leases one server knows, by ID and by the time they may be due. Part of
  * health/mr_lease.h.
  *
- * A lease takes 48 bytes, 16 in the heap and 4 to 8 in the index. It never
+ * A lease takes 56 bytes, 16 in the heap and 4 to 8 in the index. It never
  * moves, so the number of its slot is a cursor that stays good while leases come
  * and go.
  *
@@ -27,6 +27,7 @@ struct lease {
     uint64_t id; /* 0: the slot is free. */
     int64_t ttl_ms;
     int64_t renewed_ms;
+    uint64_t place;               /* mr_kv_lease_change.place. */
     uint32_t gaps_ms[LEASE_GAPS]; /* Newest first; 0: none. */
     uint32_t heap_at;             /* Place in the heap plus one, or 0. */
     uint16_t epoch;               /* Of the state that has it; 0: none yet. */

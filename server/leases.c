@@ -464,8 +464,10 @@ struct loading {
 static bool load_one(void *arg, const Mr__Lease *lease)
 {
     struct loading *l = arg;
-    struct mr_kv_lease_change change = {
-        .id = lease->id, .ttl_ms = lease->ttl_ms, .is_new = true};
+    struct mr_kv_lease_change change = {.id = lease->id,
+                                        .ttl_ms = lease->ttl_ms,
+                                        .is_new = true,
+                                        .place = mr_kv_lease_place(lease)};
 
     l->err = mr_leases_change(l->leases->engine, &change, 1, now_ms());
     return l->err == MR_OK;

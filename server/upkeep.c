@@ -21,18 +21,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "health/mr_health.h"
+#include "server/submit.h"
 
 #define SERVER_SERVICE "consul"
-
-enum purpose { PURPOSE_REGISTER, PURPOSE_DEREGISTER };
-
-/* One command of ours on its way. */
-struct proposal {
-    struct mr_write write; /* First: found again by raft's proposal. */
-    struct server_agent *agent;
-    enum purpose purpose;
-    struct mr_buf cmd;
-};
 
 /* Log it once; "" is the end of a refusal. Any thread. */
 static void note_refusal(struct server_upkeep *u, const char *text)
@@ -50,90 +41,65 @@ static void note_refusal(struct server_upkeep *u, const char *text)
     }
 }
 
-/* Apply thread or core thread. */
-static void on_done(struct mr_raft_proposal *raft_proposal, enum mr_err err)
-{
-    struct proposal *p =
-        mr_container_of(raft_proposal, struct proposal, write.proposal);
-    struct server_agent *a = p->agent;
-    bool is_done = err == MR_OK && p->write.result.verdict == MR_KV_DONE;
+/* ---- registering ---- */
 
-    if (p->purpose == PURPOSE_REGISTER && err == MR_OK) {
-        note_refusal(&a->upkeep, p->write.result.text);
-        atomic_store(&a->upkeep.is_registered, is_done);
+/* Any thread. */
+static void on_registered(void *arg, enum mr_err err,
+                          const struct mr_kv_result *result)
+{
+    struct server_agent *a = arg;
+
+    if (err == MR_OK) {
+        note_refusal(&a->upkeep, result->text);
+        atomic_store(&a->upkeep.is_registered, result->verdict == MR_KV_DONE);
     }
-    if (p->purpose == PURPOSE_DEREGISTER) {
-        atomic_store(&a->upkeep.is_deregistered, true);
-        (void)uv_async_send(&a->wakeup); /* The handle outlives raft. */
-    }
-    mr_buf_deinit(&p->cmd);
-    mr_free(p);
     atomic_fetch_sub(&a->upkeep.n_proposed, 1);
 }
 
-static struct proposal *new_proposal(struct server_agent *a,
-                                     enum purpose purpose)
-{
-    struct proposal *p = mr_calloc(1, sizeof *p);
-
-    if (p != NULL) {
-        p->agent = a;
-        p->purpose = purpose;
-        mr_buf_init(&p->cmd, MR_RAFT_COMMAND_MAX);
-    }
-    return p;
-}
-
-/* Takes @p, which may be NULL. */
-static enum mr_err propose(struct proposal *p)
-{
-    struct server_agent *a;
-    enum mr_err err = MR_E_NOMEM;
-
-    if (p == NULL) {
-        return err;
-    }
-    a = p->agent;
-    if (!mr_buf_failed(&p->cmd)) {
-        p->write.proposal.cmd = mr_buf_slice(&p->cmd);
-        p->write.proposal.done = on_done;
-        atomic_fetch_add(&a->upkeep.n_proposed, 1);
-        err = mr_raft_propose(a->raft, &p->write.proposal);
-        if (err == MR_OK) {
-            return MR_OK;
-        }
-        atomic_fetch_sub(&a->upkeep.n_proposed, 1);
-    }
-    mr_buf_deinit(&p->cmd);
-    mr_free(p);
-    return err;
-}
-
-/* ---- registering ---- */
-
 static void register_self(struct server_agent *a)
 {
-    struct proposal *p = new_proposal(a, PURPOSE_REGISTER);
+    struct mr_buf cmd;
 
-    if (p != NULL) {
-        mr_api_self_command(&a->self, &p->cmd);
+    mr_buf_init(&cmd, MR_RAFT_COMMAND_MAX);
+    mr_api_self_command(&a->self, &cmd);
+    atomic_fetch_add(&a->upkeep.n_proposed, 1);
+    if (mr_buf_failed(&cmd) || server_submit(a, mr_buf_slice(&cmd), "agent",
+                                             on_registered, a) != MR_OK) {
+        atomic_fetch_sub(&a->upkeep.n_proposed, 1); /* Again in a second. */
     }
-    (void)propose(p); /* Tried again in a second. */
+    mr_buf_deinit(&cmd);
+}
+
+/* Any thread. */
+static void on_deregistered(void *arg, enum mr_err err,
+                            const struct mr_kv_result *result)
+{
+    struct server_agent *a = arg;
+
+    (void)err;
+    (void)result;
+    atomic_store(&a->upkeep.is_deregistered, true);
+    (void)uv_async_send(&a->wakeup); /* The handle outlives raft. */
 }
 
 enum mr_err server_upkeep_deregister(struct server_agent *agent)
 {
-    struct proposal *p = new_proposal(agent, PURPOSE_DEREGISTER);
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__Deregister body = MR__DEREGISTER__INIT;
+    struct mr_buf out;
+    enum mr_err err = MR_E_NOMEM;
 
     body.node = (char *)agent->self.node_name;
     cmd.op_case = MR__COMMAND__OP_DEREGISTER;
     cmd.deregister = &body;
-    if (p != NULL) {
-        mr_kv_command_encode(&cmd, &p->cmd);
+    mr_buf_init(&out, MR_RAFT_COMMAND_MAX);
+    mr_kv_command_encode(&cmd, &out);
+    if (!mr_buf_failed(&out)) {
+        err = server_submit(agent, mr_buf_slice(&out), "agent", on_deregistered,
+                            agent);
     }
-    return propose(p);
+    mr_buf_deinit(&out);
+    return err;
 }
 
 /* Whether the catalog has our node as it is. */
