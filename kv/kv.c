@@ -348,7 +348,7 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
     kv->is_durable = options->is_durable;
     kv->map_size = options->map_size;
     kv->dir = mr_strdup(options->dir);
-    kv->boot_id = mr_strdup(options->boot_id);
+    kv->boot_id = mr_strdup(options->is_durable ? "" : options->boot_id);
     return kv->dir == NULL || kv->boot_id == NULL ? MR_E_NOMEM : MR_OK;
 }
 

@@ -143,6 +143,41 @@ static void critical_service_has_one_deadline(void **state)
     assert_true(has_service(s, "n", "web"));
 }
 
+/* Another time is another deadline; parts of a millisecond count as one. */
+static void changed_times_are_new_leases(void **state)
+{
+    struct lease_store *s = *state;
+    struct ls_reg r = ttl_check;
+    struct fx_text t;
+
+    r.status = "critical";
+    (void)ls_register(s, r);
+    r.deregister_after = 90 * SECOND;
+    (void)ls_register(s, r);
+    assert_string_equal(ls_list(s, &t), "2:critical n/c 90000 ");
+    r.status = "passing";
+    r.check_ttl = 1;
+    (void)ls_register(s, r);
+    assert_string_equal(ls_list(s, &t), "3:check n/c 1 ");
+}
+
+/* Times that cannot be are none. */
+static void negative_times_are_no_leases(void **state)
+{
+    struct lease_store *s = *state;
+    struct ls_reg r = ttl_check;
+    struct fx_text t;
+
+    r.check_ttl = -1;
+    r.deregister_after = INT64_MIN;
+    (void)ls_register(s, r);
+    (void)fx_update(&s->f, "n", "c", "critical", false);
+    assert_string_equal(ls_list(s, &t), "");
+    r.check_ttl = INT64_MAX;
+    (void)ls_register(s, r);
+    assert_string_equal(ls_list(s, &t), "1:check n/c 9223372036855 ");
+}
+
 /* Only a check of a service can have it removed. */
 static void check_of_a_node_removes_nothing(void **state)
 {
@@ -569,6 +604,8 @@ int main(void)
         TEST(silent_ttl_check_turns_critical_and_takes_its_service),
         TEST(expired_output_names_the_last_one),
         TEST(critical_service_has_one_deadline),
+        TEST(changed_times_are_new_leases),
+        TEST(negative_times_are_no_leases),
         TEST(check_of_a_node_removes_nothing),
         TEST(removal_takes_the_lease),
         TEST(silent_registration_is_removed),
