@@ -222,9 +222,9 @@ FIXTURE bool ls_add_lease(void *arg, const Mr__Lease *lease)
         "check", "critical", "registration", "node",
         "reap",  "session",  "lock-delay",   "left"};
 
-    fx_add(arg, "%d:%s %s/%s%.*s %d ", (int)lease->id, kinds[lease->kind],
+    fx_add(arg, "%d:%s %s/%s%.*s %llu ", (int)lease->id, kinds[lease->kind],
            lease->node, lease->name, (int)lease->key.len,
-           (const char *)lease->key.data, (int)lease->ttl_ms);
+           (const char *)lease->key.data, (unsigned long long)lease->ttl_ms);
     return true;
 }
 
