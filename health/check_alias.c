@@ -79,20 +79,14 @@ static const Mr__Check *find_worst(const struct check_run *run,
     return worst;
 }
 
-enum check_status check_alias_judge(struct mr_kv_view *view,
-                                    const struct check_run *run,
-                                    const struct check_list *checks,
-                                    struct mr_buf *out)
+enum check_status check_alias_tell(const struct check_run *run, bool exists,
+                                   const struct check_list *checks,
+                                   struct mr_buf *out)
 {
     const Mr__CheckDefinition *def = run->check->definition;
     const Mr__Check *worst;
     bool is_self;
-    bool exists = false;
 
-    if (find_target(view, run, &exists) != MR_OK) {
-        out->failed = true;
-        return CHECK_CRITICAL;
-    }
     if (!exists) {
         mr_buf_printf(out, "Service %s could not be found on node %s",
                       def->alias_service, def->alias_node);
@@ -113,4 +107,18 @@ enum check_status check_alias_judge(struct mr_kv_view *view,
     mr_buf_printf(out, "Aliased check \"%s\" failing: %s", worst->name,
                   is_self ? "" : worst->output);
     return status_of(worst->status);
+}
+
+enum check_status check_alias_judge(struct mr_kv_view *view,
+                                    const struct check_run *run,
+                                    const struct check_list *checks,
+                                    struct mr_buf *out)
+{
+    bool exists = false;
+
+    if (find_target(view, run, &exists) != MR_OK) {
+        out->failed = true;
+        return CHECK_CRITICAL;
+    }
+    return check_alias_tell(run, exists, checks, out);
 }

@@ -31,6 +31,17 @@ struct polled {
 
 /* ------------------------------------------------------------- the loop */
 
+/* The next request of a probe that has several. */
+static void begin_again(struct check_curl *curl, struct check_transfer *t)
+{
+    t->is_again = false;
+    mr_buf_reset(&t->body);
+    if (curl_multi_add_handle(curl->multi, t->easy) != CURLM_OK) {
+        check_probe_give_up(&t->probe);
+        check_transfer_free(t);
+    }
+}
+
 /* End the transfers that curl is done with. */
 static void take_ended(struct check_curl *curl)
 {
@@ -45,7 +56,11 @@ static void take_ended(struct check_curl *curl)
         (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t);
         (void)curl_multi_remove_handle(curl->multi, easy); /* It is in there. */
         t->done(t, code);
-        check_transfer_free(t);
+        if (t->is_again) {
+            begin_again(curl, t);
+        } else {
+            check_transfer_free(t);
+        }
     }
 }
 

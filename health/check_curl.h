@@ -18,10 +18,11 @@ struct check_transfer {
     struct curl_slist *headers;
     struct mr_buf body; /* At most body_max bytes of it. */
     size_t body_max;
-    bool is_cut; /* There was more, which was not read. */
+    bool is_cut;   /* There was more, which was not read. */
+    bool is_again; /* Set by done: it is one more request, not the end. */
     char error[CURL_ERROR_SIZE];
-    /* The transfer is over: tell the result by check_probe_end(). The struct is
-     * freed behind it. */
+    /* The transfer is over: tell the result by check_probe_end(), then the
+     * struct is freed; or set is_again. */
     void (*done)(struct check_transfer *transfer, CURLcode code);
 };
 

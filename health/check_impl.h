@@ -40,7 +40,8 @@ enum check_kind {
     CHECK_TCP,
     CHECK_GRPC,
     CHECK_SCRIPT,
-    CHECK_ALIAS
+    CHECK_ALIAS,
+    CHECK_REMOTE /* An alias of what another server has to be asked for. */
 };
 
 /* What @check asks to be run. */
@@ -123,6 +124,9 @@ void check_probe_begin(struct check_probe *probe, struct check_run *run,
 void check_probe_end(struct check_probe *probe, enum check_status status,
                      const char *output);
 
+/* The probe is over and found nothing out. The caller frees it after this. */
+void check_probe_give_up(struct check_probe *probe);
+
 /* A result, of a probe or without one: the target makes no sense. */
 void check_run_result(struct check_run *run, enum check_status status,
                       const char *output);
@@ -144,8 +148,9 @@ struct check_watch {
 struct check_curl;
 
 struct mr_checks {
-    struct mr_checks_options options; /* With a text of our own. */
+    struct mr_checks_options options; /* Without the texts, which are ours: */
     char *node;
+    char *cluster_url; /* Or NULL. */
     pthread_t thread;
     uv_loop_t loop;
     uv_async_t wakeup;
@@ -228,6 +233,12 @@ enum check_status check_alias_judge(struct mr_kv_view *view,
                                     const struct check_list *checks,
                                     struct mr_buf *out);
 
+/* What the worst of @checks that concern @run says; @exists: what it is an
+ * alias of. */
+enum check_status check_alias_tell(const struct check_run *run, bool exists,
+                                   const struct check_list *checks,
+                                   struct mr_buf *out);
+
 /* Whether @run is an alias of something on another node than ours. */
 bool check_alias_is_foreign(const struct check_run *run);
 
@@ -245,6 +256,9 @@ MR_MUST_CHECK enum mr_err check_tcp_start(struct check_run *run);
 MR_MUST_CHECK enum mr_err check_grpc_start(struct check_run *run);
 /* See check_http_start(). */
 MR_MUST_CHECK enum mr_err check_script_start(struct check_run *run);
+
+/* See check_http_start(). */
+MR_MUST_CHECK enum mr_err check_remote_start(struct check_run *run);
 
 /* Give up a command that does not die. */
 void check_script_abandon(struct check_probe *probe);

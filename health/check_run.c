@@ -14,7 +14,8 @@
 
 #define RETRY_MS 2000 /* Until a report that changed nothing is made again. */
 #define ALIAS_OUTPUT_MS 10000 /* What it repeats is bounded already. */
-#define JITTER_PART 20        /* Of the interval, to either side. */
+#define REMOTE_INTERVAL_MS 5000
+#define JITTER_PART 20 /* Of the interval, to either side. */
 
 static uint64_t hash_text(const char *text)
 {
@@ -83,8 +84,13 @@ static void fill(struct check_run *run)
     const Mr__CheckDefinition *def = run->check->definition;
 
     run->kind = check_kind_of(run->check);
+    if (run->kind == CHECK_ALIAS && run->runner->cluster_url != NULL &&
+        check_alias_is_foreign(run)) {
+        run->kind = CHECK_REMOTE;
+    }
     run->lane = run->kind == CHECK_SCRIPT ? CHECK_LANE_SCRIPT : CHECK_LANE_NET;
-    run->interval_ms = check_interval_ms(def);
+    run->interval_ms =
+        run->kind == CHECK_REMOTE ? REMOTE_INTERVAL_MS : check_interval_ms(def);
     run->timeout_ms = check_timeout_ms(def, run->kind);
     run->output_max = output_max(run->runner, def);
     check_judge_init(&run->judge, run->check);
@@ -234,17 +240,22 @@ void check_run_alias_result(struct check_run *run, enum check_status status,
     take_result(run, status, output);
 }
 
-void check_run_result(struct check_run *run, enum check_status status,
-                      const char *output)
+static void schedule(struct check_run *run)
 {
     uint64_t part = run->interval_ms / JITTER_PART;
     uint64_t jitter = check_random(run->runner, 2 * part);
 
     atomic_fetch_add(&run->runner->stat_probes, 1);
+    set_due(run, check_now_ms(run->runner) + run->interval_ms - part + jitter);
+}
+
+void check_run_result(struct check_run *run, enum check_status status,
+                      const char *output)
+{
     if (check_judge_note(&run->judge, status)) {
         take_result(run, status, output);
     }
-    set_due(run, check_now_ms(run->runner) + run->interval_ms - part + jitter);
+    schedule(run);
 }
 
 /* ------------------------------------------------------------- probes */
@@ -262,20 +273,45 @@ void check_probe_begin(struct check_probe *probe, struct check_run *run,
     run->runner->n_probes[probe->lane]++;
 }
 
-void check_probe_end(struct check_probe *probe, enum check_status status,
-                     const char *output)
+/* Take the probe out; returns its run, or NULL. */
+static struct check_run *take_out(struct check_probe *probe)
 {
-    struct mr_checks *runner = probe->runner;
+    struct check_run *run = probe->run;
 
     mr_list_remove(&probe->link);
-    runner->n_probes[probe->lane]--;
-    if (probe->run != NULL) {
-        probe->run->probe = NULL;
-        check_run_result(probe->run, status, output);
+    probe->runner->n_probes[probe->lane]--;
+    if (run != NULL) {
+        run->probe = NULL;
     }
+    return run;
+}
+
+static void go_on(struct mr_checks *runner)
+{
     if (runner->is_closing) {
         check_runner_close(runner);
     } else {
         check_runner_arm(runner);
     }
+}
+
+void check_probe_end(struct check_probe *probe, enum check_status status,
+                     const char *output)
+{
+    struct check_run *run = take_out(probe);
+
+    if (run != NULL) {
+        check_run_result(run, status, output);
+    }
+    go_on(probe->runner);
+}
+
+void check_probe_give_up(struct check_probe *probe)
+{
+    struct check_run *run = take_out(probe);
+
+    if (run != NULL) {
+        schedule(run);
+    }
+    go_on(probe->runner);
 }

@@ -75,6 +75,8 @@ static enum mr_err start_probe(struct check_run *run)
             return MR_OK;
         }
         return check_script_start(run);
+    case CHECK_REMOTE:
+        return check_remote_start(run);
     case CHECK_ALIAS:
     case CHECK_NONE:
         break;
@@ -261,7 +263,8 @@ static void init(struct mr_checks *runner,
                  const struct mr_checks_options *options)
 {
     runner->options = *options;
-    runner->options.node = NULL; /* runner->node is ours. */
+    runner->options.node = NULL; /* The texts are ours. */
+    runner->options.cluster_url = NULL;
     if (options->output_max == 0) {
         runner->options.output_max = CHECK_OUTPUT_MAX;
     }
@@ -280,9 +283,21 @@ static void init(struct mr_checks *runner,
     runner->sweep_ms = CHECK_NEVER;
 }
 
+static bool copy_texts(struct mr_checks *runner,
+                       const struct mr_checks_options *options)
+{
+    runner->node = mr_strdup(options->node);
+    if (options->cluster_url != NULL) {
+        runner->cluster_url = mr_strdup(options->cluster_url);
+    }
+    return runner->node != NULL &&
+           (runner->cluster_url != NULL || options->cluster_url == NULL);
+}
+
 static void release(struct mr_checks *runner)
 {
     mr_heap_deinit(&runner->due);
+    mr_free(runner->cluster_url);
     mr_free(runner->node);
     mr_free(runner);
 }
@@ -324,8 +339,7 @@ enum mr_err mr_checks_start(const struct mr_checks_options *options,
         return mr_fail(detail, err, "out of memory");
     }
     init(runner, options);
-    runner->node = mr_strdup(options->node);
-    if (runner->node != NULL &&
+    if (copy_texts(runner, options) &&
         curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
         err = open_loop(runner);
     }

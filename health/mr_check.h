@@ -26,10 +26,13 @@
 struct mr_checks; /* The runner of one node. */
 
 struct mr_checks_options {
-    struct mr_kv *kv;          /* Borrowed; outlives the runner. */
-    const char *node;          /* Whose checks to run; copied, as all texts. */
-    bool enable_scripts;       /* -enable-script-checks: from the API too. */
-    bool enable_local_scripts; /* Only those of configuration files. */
+    struct mr_kv *kv; /* Borrowed; outlives the runner. */
+    const char *node; /* Whose checks to run; copied, as all texts. */
+    /* Where to ask for other nodes, which aliases may name: the URL of an HTTP
+     * API of the cluster; NULL: the store holds all nodes. */
+    const char *cluster_url;
+    bool enable_scripts;         /* -enable-script-checks: from the API too. */
+    bool enable_local_scripts;   /* Only those of configuration files. */
     uint64_t output_interval_ms; /* For output alone; 0: 5 min. */
     size_t output_max;           /* Bytes kept of an output; 0: 4096. */
     const struct mr_clock *clock;

@@ -7,7 +7,11 @@
  */
 #include "server/checks.h"
 
+#include <inttypes.h>
+#include <string.h>
+
 #include "base/log.h"
+#include "base/text.h"
 #include "health/mr_check.h"
 #include "server/agent.h"
 #include "server/registrar.h"
@@ -77,10 +81,27 @@ static struct mr_checks *set_checks(struct server_agent *a,
     return before;
 }
 
+/* The URL of our own HTTP API, which asks the cluster. */
+static void add_own_url(const struct server_config *cfg, struct mr_buf *out)
+{
+    const char *ip = cfg->http_ips.items[0];
+
+    if (strcmp(ip, "0.0.0.0") == 0) {
+        ip = "127.0.0.1";
+    } else if (strcmp(ip, "::") == 0) {
+        ip = "::1";
+    }
+    mr_buf_printf(out,
+                  mr_ip_family(ip) == 6 ? "http://[%s]:%" PRId64
+                                        : "http://%s:%" PRId64,
+                  ip, cfg->http_port);
+}
+
 enum mr_err server_checks_start(struct server_agent *agent,
                                 struct mr_detail *detail)
 {
     const struct server_config *cfg = &agent->cfg;
+    struct mr_buf url = MR_BUF_INIT;
     struct mr_checks_options options = {
         .kv = agent->kv,
         .node = agent->self.node_name,
@@ -95,10 +116,16 @@ enum mr_err server_checks_start(struct server_agent *agent,
         .report = report,
         .arg = agent,
     };
-
     struct mr_checks *checks;
-    enum mr_err err = mr_checks_start(&options, &checks, detail);
+    enum mr_err err;
 
+    if (!cfg->server) { /* The store holds our own node only. */
+        add_own_url(cfg, &url);
+        options.cluster_url = mr_buf_cstr(&url);
+    }
+    err = mr_buf_failed(&url) ? mr_fail(detail, MR_E_NOMEM, "out of memory")
+                              : mr_checks_start(&options, &checks, detail);
+    mr_buf_deinit(&url);
     if (err == MR_OK) {
         (void)set_checks(agent, checks);
     }

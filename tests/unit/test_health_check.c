@@ -212,9 +212,9 @@ static void assert_report(struct world *w, const char *status,
 {
     struct report *r = take(w);
 
-    assert_string_equal(r->status, status);
-    if (strstr(r->output, output) == NULL) {
-        fail_msg("\"%s\" is not in \"%.300s\"", output, r->output);
+    if (strcmp(r->status, status) != 0 || strstr(r->output, output) == NULL) {
+        fail_msg("want %s \"%s\", got %s \"%.300s\"", status, output,
+                 r->status, r->output);
     }
     apply(w, r);
 }
@@ -517,6 +517,35 @@ static void an_alias_follows_its_service(void **state)
     assert_report(w, "critical", "could not be found");
 }
 
+/* An agent asks the cluster for other nodes: their services, then their
+ * checks. */
+static void an_alias_of_another_node_asks_the_cluster(void **state)
+{
+    static const char good[] = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+                               "{\"Node\": {}, \"Services\": {\"web\": {}}}";
+    struct world *w = *state;
+    Mr__CheckDefinition def = MR__CHECK_DEFINITION__INIT;
+    char url[64];
+
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%u",
+                   listen_with(w, good));
+    w->options.cluster_url = url;
+    def.alias_node = S("other node");
+    def.alias_service = S("web");
+    put_check(w, &def, "critical");
+    run(w);
+    /* Both answers are the same here: an object is no list of checks. */
+    assert_report(w, "passing", "No checks found.");
+    assert_non_null(strstr(w->request, "GET /v1/health/node/other%20node "));
+    w->answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+                "[{\"CheckID\":\"x\",\"Name\":\"n\",\"Status\":\"critical\","
+                "\"ServiceID\":\"web\",\"Output\":\"o\"}]";
+    def.alias_service = S("db");
+    put_check(w, &def, "passing");
+    assert_report(w, "critical",
+                  "Service db could not be found on node other node");
+}
+
 /* ------------------------------------------------------------- failure */
 
 static void refused_connections_are_critical(void **state)
@@ -802,6 +831,7 @@ int main(void)
         TEST(lost_reports_are_repeated),
         TEST(the_state_is_compared_with_what_was_found),
         TEST(an_alias_follows_its_service),
+        TEST(an_alias_of_another_node_asks_the_cluster),
         TEST(refused_connections_are_critical),
         TEST(senseless_targets_are_critical),
         TEST(headers_cannot_be_smuggled),
