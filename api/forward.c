@@ -41,7 +41,9 @@ bool api_forward_wanted(const struct api_http *x)
 {
     return x->req.options->raft == NULL &&
            x->req.options->host.forward != NULL &&
-           (x->req.route->flags & API_OWN) == 0;
+           (x->req.route->flags & API_OWN) == 0 &&
+           !(x->req.route->needs == API_LOCAL &&
+             api_query_has(&x->req, "local"));
 }
 
 /* ------------------------------------------------------------- the answer */

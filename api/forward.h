@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests that an agent without -server passes on to a server: all whose route
- * is not API_OWN.
+ * is not API_OWN. A read of the local state (API_LOCAL) can be had with ?local.
  */
 #ifndef API_FORWARD_H
 #define API_FORWARD_H

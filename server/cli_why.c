@@ -69,7 +69,7 @@ static void print_answer(const json_t *answer)
     size_t n = json_array_size(events);
 
     print_wrapped(server_json_text(answer, "Why"), 0, 0);
-    (void)printf("\nAs server %s knows it at %s; %s.\n",
+    (void)printf("\nAs %s knows it at %s; %s.\n",
                  server_json_text(answer, "Server"),
                  server_json_text(answer, "Time"),
                  json_is_true(json_object_get(answer, "KnownLeader"))
@@ -102,6 +102,11 @@ static int ask(struct server_cli *cli, const char *subject)
     mr_buf_printf(&path, "/v1/agent/why/%s/", subject);
     server_cli_escape(cli->argv[0], &path);
     answer = server_cli_get(cli, mr_buf_cstr(&path), NULL, &http);
+    if (answer == NULL && http.status >= 500) {
+        /* An agent that reaches no server still knows its own part. */
+        server_answer_deinit(&http);
+        answer = server_cli_get(cli, mr_buf_cstr(&path), "local", &http);
+    }
     if (answer == NULL) {
         status = server_cli_fail("Error asking why: %s", http.error);
     } else if (server_cli_wants_json(cli)) {

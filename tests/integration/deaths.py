@@ -200,7 +200,7 @@ class Row:
                 [binary(), "why", "service", f"-http-addr={address}:8500",
                  r.id], capture_output=True, text=True, timeout=20, check=False)
             text = " ".join(said.stdout.split())
-            r.cause = text.split(" As server ")[0]
+            r.cause = text.split(" As ")[0]
             if not all(part in r.cause for part in self.why):
                 self.problems.append(
                     f"round {r.n}: WHY on {address}: {r.cause or said.stderr}")

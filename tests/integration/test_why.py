@@ -21,7 +21,7 @@ def test_every_server_tells_who_registered_and_who_removed(cluster, cli):
         said = why(cli, server, "service", "web-1")
         assert said.startswith("It is not registered: service web (ID web-1) "
                                "on node n1 was deregistered on request")
-        assert f"As server {server.name} knows it" in said
+        assert f"As {server.name} knows it" in said
         assert "web-1) on node n1 was registered" in said
 
 
