@@ -45,12 +45,6 @@ enum mr_err mr_kv_lease_get(struct mr_kv_view *view, uint64_t id,
 
 /* ------------------------------------------------------------ look-up */
 
-/* What can be renewed, and where its row says so. */
-struct renewable {
-    Mr__LeaseKind kind;
-    enum kv_member lease;
-};
-
 /* The body of the row of the subject; false: there is none. */
 static bool find_body(struct kv_tx *tx, enum mr_kv_subject subject,
                       const char *node, const char *id,
@@ -83,18 +77,35 @@ static bool find_body(struct kv_tx *tx, enum mr_kv_subject subject,
     return is_found;
 }
 
+/* @id, or 0 if that lease cannot be renewed: it is not of @kind. */
+static uint64_t if_kind(struct kv_tx *tx, uint64_t id, Mr__LeaseKind kind)
+{
+    return kv_lease_is(tx, id, kind) ? id : 0;
+}
+
+/* The lease that the body of the subject's row names, if it can be renewed. */
+static uint64_t lease_of(struct kv_tx *tx, enum mr_kv_subject subject,
+                         struct mr_slice body)
+{
+    switch (subject) {
+    case MR_KV_SUBJECT_NODE:
+        return if_kind(tx, kv_body_u64(body, KV_NODE_LEASE),
+                       MR__LEASE_KIND__LEASE_NODE);
+    case MR_KV_SUBJECT_CHECK:
+        return if_kind(tx, kv_body_u64(body, KV_CHECK_LEASE),
+                       MR__LEASE_KIND__LEASE_CHECK);
+    case MR_KV_SUBJECT_SERVICE:
+        return kv_body_u64(body, KV_SERVICE_LEASE);
+    case MR_KV_SUBJECT_SESSION:
+        return kv_body_u64(body, KV_SESSION_LEASE);
+    }
+    return 0;
+}
+
 enum mr_err mr_kv_lease_find(struct mr_kv_view *view,
                              enum mr_kv_subject subject, const char *node,
                              const char *id, struct mr_kv_lease_ref *out_ref)
 {
-    static const struct renewable table[] = {
-        [MR_KV_SUBJECT_NODE] = {MR__LEASE_KIND__LEASE_NODE, KV_NODE_LEASE},
-        [MR_KV_SUBJECT_SERVICE] = {MR__LEASE_KIND__LEASE_REGISTRATION,
-                                   KV_SERVICE_LEASE},
-        [MR_KV_SUBJECT_CHECK] = {MR__LEASE_KIND__LEASE_CHECK, KV_CHECK_LEASE},
-        [MR_KV_SUBJECT_SESSION] = {MR__LEASE_KIND__LEASE_SESSION,
-                                   KV_SESSION_LEASE},
-    };
     struct mr_kv_lease_ref ref = {0, 0, 0, false};
     struct kv_tx *tx = kv_view_tx(view);
     struct mr_slice body;
@@ -102,14 +113,11 @@ enum mr_err mr_kv_lease_find(struct mr_kv_view *view,
 
     ref.exists = find_body(tx, subject, node, id, &body);
     if (ref.exists) {
-        ref.lease_id = kv_body_u64(body, table[subject].lease);
+        ref.lease_id = lease_of(tx, subject, body);
     }
     if (ref.exists && subject == MR_KV_SUBJECT_SERVICE) {
         ref.digest = kv_body_u64(body, KV_SERVICE_DIGEST);
         ref.incarnation = kv_body_u64(body, KV_SERVICE_INCARNATION);
-    }
-    if (!kv_lease_is(tx, ref.lease_id, table[subject].kind)) {
-        ref.lease_id = 0;
     }
     err = kv_view_error(view);
     if (err == MR_OK) {

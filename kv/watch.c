@@ -95,6 +95,16 @@ void kv_touched_reset(struct kv_touched *t)
     t->all = false;
 }
 
+/* Whether @hash was noted just before: what happens to one node or key mostly
+ * happens in a row. */
+static bool was_last(const struct kv_touched *t, uint64_t hash)
+{
+    size_t len = t->hashes.len;
+
+    return len > 0 &&
+           memcmp(t->hashes.data + len - sizeof hash, &hash, sizeof hash) == 0;
+}
+
 void kv_touch(struct kv_touched *t, enum mr_kv_topic_kind kind,
               struct mr_slice name)
 {
@@ -108,6 +118,9 @@ void kv_touch(struct kv_touched *t, enum mr_kv_topic_kind kind,
         t->nameless |= 1u << kind;
     }
     hash = topic_hash(kind, name);
+    if (was_last(t, hash)) {
+        return; /* Also of a key: then its prefixes are noted. */
+    }
     mr_buf_add(&t->hashes, &hash, sizeof hash);
     if (kind == MR_KV_TOPIC_KEY) {
         len = len > KV_PREFIX_LENGTH_MAX ? KV_PREFIX_LENGTH_MAX : len;

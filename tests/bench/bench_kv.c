@@ -310,12 +310,42 @@ static double natives_per_s(unsigned instances)
     return instances / (now() - start);
 }
 
+/* Look-ups of registrations by what a renewal names, each in its own view. */
+static double finds_per_s(unsigned instances)
+{
+    double start = now();
+    unsigned i;
+
+    for (i = 0; i < N_READS; i++) {
+        unsigned n = (unsigned)((uint64_t)i * 7919 % instances);
+        struct mr_kv_lease_ref ref;
+        struct mr_kv_view *view;
+        char node[64];
+        char id[80];
+
+        (void)snprintf(node, sizeof node, "registry:go.micro.srv.s%04u",
+                       n / PER_SERVICE);
+        (void)snprintf(id, sizeof id, "go.micro.srv.s%04u-%08x-7d1b-4e5f",
+                       n / PER_SERVICE, n * 2654435761u);
+        must(mr_kv_view_begin(kv, &view), "view");
+        must(mr_kv_lease_find(view, MR_KV_SUBJECT_SERVICE, node, id, &ref),
+             "find");
+        mr_kv_view_end(view);
+        if (ref.lease_id == 0) {
+            (void)fprintf(stderr, "no lease: %s\n", id);
+            exit(1);
+        }
+    }
+    return N_READS / (now() - start);
+}
+
 /* Leases that end together: TTL checks (then their critical services have none)
  * and registrations. */
 static void bench_leases(unsigned instances)
 {
     (void)printf("\"ttl_check_end_us\":%.2f,", end_all_us(true));
     (void)printf("\"register_native\":%.0f,", natives_per_s(instances));
+    (void)printf("\"lease_finds\":%.0f,", finds_per_s(instances));
     (void)printf("\"registration_end_us\":%.2f,", end_all_us(true));
     (void)natives_per_s(instances);
     (void)printf("\"registration_end_scattered_us\":%.2f,", end_all_us(false));
