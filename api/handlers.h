@@ -254,4 +254,18 @@ enum mr_err api_internal_rows(struct api_request *req, struct mr_kv_view *view,
 /* POST /v1/internal/dns?proto=udp|tcp */
 void api_internal_dns(struct api_request *req);
 
+/* ---- registry_routes.c: /registry, the native API */
+
+/* POST /registry?ttl=30s[&incarnation=N]: register, or renew the very same */
+void api_registry_register(struct api_request *req);
+/* PUT /registry/renew */
+void api_registry_renew(struct api_request *req);
+/* DELETE /registry[?incarnation=N] */
+void api_registry_deregister(struct api_request *req);
+/* Refuses WebSockets. */
+bool api_registry_get_prepare(struct api_request *req);
+/* GET /registry[?service=NAME] */
+enum mr_err api_registry_get(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
+
 #endif /* API_HANDLERS_H */

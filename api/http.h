@@ -77,7 +77,8 @@ enum api_route_flags {
     API_NEEDS_UI = 128,   /* Only there with the user interface. */
     API_AGENT_CACHE = 64, /* Takes ?cached: X-Cache and Age are sent. */
     API_OWN = 256,        /* About the agent that is asked: never passed on. */
-    API_INTERNAL = 512    /* For agents, on the servers' port only. */
+    API_INTERNAL = 512,   /* For agents, on the servers' port only. */
+    API_NATIVE = 1024     /* Sends X-Microreg-Index as well. */
 };
 
 /* One method of one path. Rows of one path stand together, in the order in

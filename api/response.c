@@ -76,6 +76,10 @@ static bool add_meta(const struct api_http *x, struct MHD_Response *r)
                     failed ? 0 : x->last_contact_ms)) {
         return false;
     }
+    if ((req->route->flags & API_NATIVE) != 0 &&
+        !add_number(r, "X-Microreg-Index", index == 0 ? 1 : index)) {
+        return false;
+    }
     return failed || (req->route->flags & API_CONSISTENCY) == 0 ||
            add(r, "X-Consul-Effective-Consistency", consistency[req->mode]);
 }

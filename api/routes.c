@@ -51,6 +51,12 @@ static const struct api_route routes[] = {
     PLAIN("/", API_ANY_METHOD | API_OWN, NULL, api_root),
     PLAIN("/ui/", API_ANY_METHOD | API_NEEDS_UI | API_OWN, NULL, api_ui),
 
+    READ("/registry", API_CONSISTENCY | API_CACHE | API_NATIVE,
+         api_registry_get_prepare, api_registry_get),
+    WRITE("POST", "/registry", api_registry_register),
+    WRITE("DELETE", "/registry", api_registry_deregister),
+    WRITE("PUT", "/registry/renew", api_registry_renew),
+
     NO_ACL("PUT", "/v1/acl/bootstrap"),
     NO_ACL("POST", "/v1/acl/login"),
     NO_ACL("POST", "/v1/acl/logout"),

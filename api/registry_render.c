@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Instances of the catalog as go-micro's services. */
+#include "api/registry_render.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/registry_tags.h"
+#include "base/mem.h"
+
+/* What the tags of one list may hold in all; what is beyond is left out, so
+ * that a few kilobytes in the state cannot become gigabytes of JSON. */
+#define LIST_BYTES_MAX ((size_t)64 * 1024 * 1024)
+
+struct entry {
+    const Mr__Node *node;
+    const Mr__Service *service;
+    const char *version; /* The list's. */
+};
+
+/* A version, once for all instances in a row that have its tag. */
+struct version {
+    struct version *next;
+    const char *tag; /* The view's, or NULL. */
+    char text[];
+};
+
+struct registry_list {
+    struct mr_buf entries;
+    struct version *versions;
+    struct mr_buf plain; /* What a tag holds. */
+    size_t bytes;        /* That all of them held. */
+};
+
+struct registry_list *registry_list_new(void)
+{
+    return mr_calloc(1, sizeof(struct registry_list));
+}
+
+void registry_list_free(struct registry_list *list)
+{
+    if (list == NULL) {
+        return;
+    }
+    while (list->versions != NULL) {
+        struct version *next = list->versions->next;
+
+        mr_free(list->versions);
+        list->versions = next;
+    }
+    mr_buf_deinit(&list->entries);
+    mr_buf_deinit(&list->plain);
+    mr_free(list);
+}
+
+/* What @tag holds, in list->plain; false: nothing that can be read. */
+static bool read_tag(struct registry_list *list, const char *tag)
+{
+    if (list->bytes > LIST_BYTES_MAX || !registry_tag_get(tag, &list->plain)) {
+        return false;
+    }
+    list->bytes += list->plain.len;
+    return true;
+}
+
+/* ------------------------------------------------------------- versions */
+
+/* The newest of list->versions becomes the one in list->plain. */
+static bool add_version(struct registry_list *list, const char *tag)
+{
+    size_t len = list->plain.len;
+    struct version *v = mr_malloc(sizeof *v + len + 1);
+
+    if (v == NULL) {
+        return false;
+    }
+    v->next = list->versions;
+    v->tag = tag;
+    if (len > 0) {
+        memcpy(v->text, list->plain.data, len);
+    }
+    v->text[len] = '\0';
+    list->versions = v;
+    return true;
+}
+
+/* Put the version of @service first in list->versions. MR_E_NOMEM. */
+static enum mr_err find_version(struct registry_list *list,
+                                const Mr__Service *service)
+{
+    const struct version *last = list->versions;
+    const char *tag = NULL;
+
+    for (size_t i = 0; i < service->n_tags && tag == NULL; i++) {
+        if (registry_tag_form(service->tags[i], REGISTRY_TAG_VERSION)) {
+            tag = service->tags[i];
+        }
+    }
+    if (last != NULL &&
+        (last->tag == tag ||
+         (last->tag != NULL && tag != NULL && strcmp(last->tag, tag) == 0))) {
+        return MR_OK;
+    }
+    if (tag == NULL || !read_tag(list, tag)) {
+        mr_buf_reset(&list->plain);
+    }
+    return add_version(list, tag) ? MR_OK : MR_E_NOMEM;
+}
+
+/* ------------------------------------------------------------- collecting */
+
+static bool is_critical(const struct mr_kv_instance *instance)
+{
+    for (size_t i = 0; i < instance->n_checks; i++) {
+        if (strcmp(instance->checks[i]->status, "critical") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum mr_err registry_list_add(struct registry_list *list,
+                              const struct mr_kv_instance *instance)
+{
+    struct entry entry = {.node = instance->node, .service = instance->service};
+    enum mr_err err;
+
+    if (is_critical(instance)) {
+        return MR_OK;
+    }
+    err = find_version(list, instance->service);
+    if (err != MR_OK) {
+        return err;
+    }
+    entry.version = list->versions->text;
+    mr_buf_add(&list->entries, &entry, sizeof entry);
+    return mr_buf_failed(&list->entries) ? MR_E_NOMEM : MR_OK;
+}
+
+/* By service; its nodes by ID, and one ID on several nodes of the catalog by
+ * those. */
+static int compare_service(const struct entry *a, const struct entry *b)
+{
+    int order = strcmp(a->service->name, b->service->name);
+
+    return order != 0 ? order : strcmp(a->version, b->version);
+}
+
+static int compare_entries(const void *a_, const void *b_)
+{
+    const struct entry *a = a_;
+    const struct entry *b = b_;
+    int order = compare_service(a, b);
+
+    if (order == 0) {
+        order = strcmp(a->service->id, b->service->id);
+    }
+    return order != 0 ? order : strcmp(a->node->name, b->node->name);
+}
+
+/* ------------------------------------------------------------- endpoints */
+
+/* Write the endpoint in list->plain, unless it is none. */
+static enum mr_err write_endpoint(struct registry_list *list, struct mr_json *j,
+                                  size_t *n)
+{
+    struct registry_endpoint endpoint;
+    struct decode d;
+    enum mr_err err;
+
+    decode_init(&d);
+    err = registry_body_endpoint(&d, mr_buf_slice(&list->plain), &endpoint);
+    if (err == MR_OK) {
+        if ((*n)++ == 0) {
+            mr_json_array(j);
+        }
+        registry_write_endpoint(j, &endpoint);
+    }
+    decode_deinit(&d);
+    return err == MR_E_NOMEM ? err : MR_OK;
+}
+
+/* As the plugin: the form of the first tag is the form of all. */
+static enum mr_err write_endpoints(struct registry_list *list,
+                                   struct mr_json *j,
+                                   const Mr__Service *service)
+{
+    enum mr_err err = MR_OK;
+    char form = '\0';
+    size_t n = 0;
+
+    for (size_t i = 0; i < service->n_tags && err == MR_OK; i++) {
+        const char *tag = service->tags[i];
+        char own = registry_tag_form(tag, REGISTRY_TAG_ENDPOINT);
+
+        if (own == '\0' || (form != '\0' && own != form) ||
+            !read_tag(list, tag)) {
+            continue;
+        }
+        form = own;
+        err = write_endpoint(list, j, &n);
+    }
+    if (n > 0) {
+        mr_json_array_end(j);
+    } else {
+        mr_json_null(j);
+    }
+    return err;
+}
+
+/* ------------------------------------------------------------- metadata */
+
+/* Pairs from tags, while they are collected. */
+struct pairs {
+    struct decode *decodes; /* One a tag: they own the texts. */
+    size_t n_decodes;
+    struct mr_buf list; /* Mr__Pair * */
+};
+
+static int compare_pairs(const void *a, const void *b)
+{
+    return strcmp((*(Mr__Pair *const *)a)->key, (*(Mr__Pair *const *)b)->key);
+}
+
+static enum mr_err add_pairs(struct registry_list *list, struct pairs *p)
+{
+    struct decode *d = &p->decodes[p->n_decodes++];
+    Mr__Pair **pairs = NULL;
+    size_t n = 0;
+    enum mr_err err;
+
+    decode_init(d);
+    err = registry_body_pairs(d, mr_buf_slice(&list->plain), &pairs, &n);
+    if (err == MR_OK && n > 0) {
+        mr_buf_add(&p->list, pairs, n * sizeof(Mr__Pair *));
+    }
+    return err == MR_E_NOMEM || mr_buf_failed(&p->list) ? MR_E_NOMEM : MR_OK;
+}
+
+/* The pairs in the tags of @service; again, the first form counts. */
+static enum mr_err read_pairs(struct registry_list *list,
+                              const Mr__Service *service, struct pairs *p)
+{
+    enum mr_err err = MR_OK;
+    char form = '\0';
+
+    p->decodes = mr_calloc(service->n_tags + 1, sizeof *p->decodes);
+    if (p->decodes == NULL) {
+        return MR_E_NOMEM;
+    }
+    for (size_t i = 0; i < service->n_tags && err == MR_OK; i++) {
+        const char *tag = service->tags[i];
+        char own = registry_tag_form(tag, REGISTRY_TAG_METADATA);
+
+        if (own == '\0' || (form != '\0' && own != form) ||
+            !read_tag(list, tag)) {
+            continue;
+        }
+        form = own;
+        err = add_pairs(list, p);
+    }
+    return err;
+}
+
+static void write_pairs(struct mr_json *j, struct pairs *p)
+{
+    Mr__Pair **pairs = (Mr__Pair **)(void *)p->list.data;
+    size_t n = p->list.len / sizeof(Mr__Pair *);
+    size_t kept = 0;
+
+    if (n > 0) {
+        qsort(pairs, n, sizeof(Mr__Pair *), compare_pairs);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (kept == 0 || strcmp(pairs[kept - 1]->key, pairs[i]->key) != 0) {
+            pairs[kept++] = pairs[i];
+        }
+    }
+    registry_write_pairs(j, pairs, kept);
+}
+
+/* The metadata of a node: from its tags; from Meta where it has none, and where
+ * both are known to be the same. */
+static enum mr_err write_metadata(struct registry_list *list, struct mr_json *j,
+                                  const Mr__Service *service)
+{
+    struct pairs p = {.list = MR_BUF_INIT};
+    enum mr_err err = MR_OK;
+
+    if (service->origin != MR__ORIGIN__REGISTRY) {
+        err = read_pairs(list, service, &p);
+    }
+    if (err == MR_OK && p.list.len > 0) {
+        write_pairs(j, &p);
+    } else {
+        registry_write_pairs(j, service->meta, service->n_meta);
+    }
+    for (size_t i = 0; i < p.n_decodes; i++) {
+        decode_deinit(&p.decodes[i]);
+    }
+    mr_free(p.decodes);
+    mr_buf_deinit(&p.list);
+    return err;
+}
+
+/* ------------------------------------------------------------- writing */
+
+/* "host:port"; the host alone when there is no port, as go-micro has it. */
+static void write_address(struct registry_list *list, struct mr_json *j,
+                          const struct entry *e)
+{
+    const char *host = e->service->address;
+
+    host = host[0] == '\0' ? e->node->address : host;
+    mr_buf_reset(&list->plain);
+    if (e->service->port == 0) {
+        mr_buf_str(&list->plain, host);
+    } else {
+        mr_buf_printf(&list->plain,
+                      strchr(host, ':') != NULL ? "[%s]:%lld" : "%s:%lld", host,
+                      (long long)e->service->port);
+    }
+    mr_json_strn(j, (const char *)list->plain.data, list->plain.len);
+}
+
+static enum mr_err write_node(struct registry_list *list, struct mr_json *j,
+                              const struct entry *e)
+{
+    enum mr_err err;
+
+    mr_json_object(j);
+    mr_json_kstr(j, "id", e->service->id);
+    mr_json_key(j, "address");
+    write_address(list, j, e);
+    mr_json_key(j, "metadata");
+    err = write_metadata(list, j, e->service);
+    mr_json_object_end(j);
+    return err;
+}
+
+/* Write the service of the @n entries at @e, and all of them. */
+static enum mr_err write_service(struct registry_list *list, struct mr_json *j,
+                                 const struct entry *e, size_t n)
+{
+    enum mr_err err;
+
+    mr_json_object(j);
+    mr_json_kstr(j, "name", e->service->name);
+    mr_json_kstr(j, "version", e->version);
+    mr_json_key(j, "metadata");
+    registry_write_pairs(j, e->service->registry_meta,
+                         e->service->n_registry_meta);
+    mr_json_key(j, "endpoints");
+    err = write_endpoints(list, j, e->service);
+    mr_json_key(j, "nodes");
+    mr_json_array(j);
+    for (size_t i = 0; i < n && err == MR_OK; i++) {
+        err = write_node(list, j, &e[i]);
+    }
+    mr_json_array_end(j);
+    mr_json_object_end(j);
+    return err;
+}
+
+enum mr_err registry_list_write(struct registry_list *list, struct mr_buf *out)
+{
+    struct entry *entries = (struct entry *)(void *)list->entries.data;
+    size_t n = list->entries.len / sizeof *entries;
+    enum mr_err err = MR_OK;
+    struct mr_json j;
+    size_t last;
+
+    if (n > 0) {
+        qsort(entries, n, sizeof *entries, compare_entries);
+    }
+    mr_json_init(&j, out);
+    mr_json_array(&j);
+    for (size_t first = 0; first < n && err == MR_OK; first = last) {
+        last = first + 1;
+        while (last < n &&
+               compare_service(&entries[first], &entries[last]) == 0) {
+            last++;
+        }
+        err = write_service(list, &j, &entries[first], last - first);
+    }
+    mr_json_array_end(&j);
+    return err;
+}

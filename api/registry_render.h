@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Instances of the catalog as go-micro's services: one per name and version,
+ * sorted, with the nodes that have no critical check. What the native API
+ * registered and what go-micro's consul plugin did look the same.
+ */
+#ifndef API_REGISTRY_RENDER_H
+#define API_REGISTRY_RENDER_H
+
+#include "api/http.h"
+#include "api/registry_body.h"
+
+struct registry_list; /* Instances being collected. */
+
+/* Make an empty list; NULL without memory. The caller owns it and releases it
+ * with registry_list_free(). What it points to is the view's. */
+struct registry_list *registry_list_new(void);
+
+/* Release it. NULL is a no-op. */
+void registry_list_free(struct registry_list *list);
+
+/* Take up @instance, whose parts (but for the struct) live until the list is
+ * written, unless a check of it is critical. MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err
+registry_list_add(struct registry_list *list,
+                  const struct mr_kv_instance *instance);
+
+/* Write the services, an array. MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err registry_list_write(struct registry_list *list,
+                                              struct mr_buf *out);
+
+#endif /* API_REGISTRY_RENDER_H */
