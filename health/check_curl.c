@@ -55,7 +55,12 @@ static void take_ended(struct check_curl *curl)
 
         (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t);
         (void)curl_multi_remove_handle(curl->multi, easy); /* It is in there. */
-        t->done(t, code);
+        if (code == CURLE_OPERATION_TIMEDOUT &&
+            check_probe_is_stale(&t->probe)) {
+            check_probe_give_up(&t->probe);
+        } else {
+            t->done(t, code);
+        }
         if (t->is_again) {
             begin_again(curl, t);
         } else {
@@ -68,6 +73,7 @@ static void act(struct check_curl *curl, curl_socket_t fd, int events)
 {
     int running;
 
+    check_runner_note_time(curl->runner);
     /* Fails only for what is told to every transfer as well. */
     (void)curl_multi_socket_action(curl->multi, fd, events, &running);
     take_ended(curl);

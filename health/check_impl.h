@@ -111,6 +111,7 @@ struct check_probe {
     struct check_run *run; /* NULL: cancelled. */
     struct mr_list link;   /* In runner->probes. */
     enum check_lane lane;
+    uint64_t started_ms;
     /* The result is not wanted any more (run is NULL): end soon, by
      * check_probe_end(). */
     void (*cancel)(struct check_probe *probe);
@@ -124,7 +125,12 @@ void check_probe_begin(struct check_probe *probe, struct check_run *run,
 void check_probe_end(struct check_probe *probe, enum check_status status,
                      const char *output);
 
-/* The probe is over and found nothing out. The caller frees it after this. */
+/* Whether we were paused since the probe began: that its time is over says
+ * nothing about its target. */
+bool check_probe_is_stale(const struct check_probe *probe);
+
+/* The probe is over and found nothing out: it is made again soon. The caller
+ * frees it after this. */
 void check_probe_give_up(struct check_probe *probe);
 
 /* A result, of a probe or without one: the target makes no sense. */
@@ -155,6 +161,9 @@ struct mr_checks {
     uv_loop_t loop;
     uv_async_t wakeup;
     uv_timer_t timer;
+    uv_timer_t pulse;    /* While probes run: to notice a pause. */
+    uint64_t seen_ms;    /* When this thread was seen running last. */
+    uint64_t resumed_ms; /* When its last pause was over. */
     atomic_bool is_stopping;
     bool is_closing;
     bool is_closed; /* The handles are closing. */
@@ -203,6 +212,9 @@ bool check_run_report(struct check_run *run);
 
 /* Arm the timer for what is next. */
 void check_runner_arm(struct mr_checks *runner);
+
+/* Note that this thread runs; called first by whatever may end a probe. */
+void check_runner_note_time(struct mr_checks *runner);
 
 /* Close the handles when the runner is closing and nothing is left. */
 void check_runner_close(struct mr_checks *runner);

@@ -15,6 +15,9 @@
 #define RETRY_MS 2000 /* Until a report that changed nothing is made again. */
 #define ALIAS_OUTPUT_MS 10000 /* What it repeats is bounded already. */
 #define REMOTE_INTERVAL_MS 5000
+#define AGAIN_MS 1000 /* Until a probe that found nothing out is repeated. */
+#define PULSE_MS 250
+#define PAUSE_MS 1000  /* Without a pulse: we were paused. */
 #define JITTER_PART 20 /* Of the interval, to either side. */
 
 static uint64_t hash_text(const char *text)
@@ -240,25 +243,46 @@ void check_run_alias_result(struct check_run *run, enum check_status status,
     take_result(run, status, output);
 }
 
-static void schedule(struct check_run *run)
+void check_run_result(struct check_run *run, enum check_status status,
+                      const char *output)
 {
     uint64_t part = run->interval_ms / JITTER_PART;
     uint64_t jitter = check_random(run->runner, 2 * part);
 
     atomic_fetch_add(&run->runner->stat_probes, 1);
-    set_due(run, check_now_ms(run->runner) + run->interval_ms - part + jitter);
-}
-
-void check_run_result(struct check_run *run, enum check_status status,
-                      const char *output)
-{
     if (check_judge_note(&run->judge, status)) {
         take_result(run, status, output);
     }
-    schedule(run);
+    set_due(run, check_now_ms(run->runner) + run->interval_ms - part + jitter);
 }
 
 /* ------------------------------------------------------------- probes */
+
+void check_runner_note_time(struct mr_checks *runner)
+{
+    uint64_t now = check_now_ms(runner);
+
+    if (now - runner->seen_ms > PAUSE_MS) {
+        runner->resumed_ms = now;
+    }
+    runner->seen_ms = now;
+}
+
+static void on_pulse(uv_timer_t *pulse)
+{
+    check_runner_note_time(mr_container_of(pulse, struct mr_checks, pulse));
+}
+
+static void start_pulse(struct mr_checks *runner)
+{
+    runner->seen_ms = check_now_ms(runner);
+    (void)uv_timer_start(&runner->pulse, on_pulse, PULSE_MS, PULSE_MS);
+}
+
+bool check_probe_is_stale(const struct check_probe *probe)
+{
+    return probe->started_ms < probe->runner->resumed_ms;
+}
 
 void check_probe_begin(struct check_probe *probe, struct check_run *run,
                        void (*cancel)(struct check_probe *probe))
@@ -267,7 +291,11 @@ void check_probe_begin(struct check_probe *probe, struct check_run *run,
     probe->run = run;
     probe->lane = run->lane;
     probe->cancel = cancel;
+    probe->started_ms = check_now_ms(run->runner);
     run->probe = probe;
+    if (mr_list_empty(&run->runner->probes)) {
+        start_pulse(run->runner);
+    }
     mr_list_init(&probe->link);
     mr_list_push(&run->runner->probes, &probe->link);
     run->runner->n_probes[probe->lane]++;
@@ -280,6 +308,9 @@ static struct check_run *take_out(struct check_probe *probe)
 
     mr_list_remove(&probe->link);
     probe->runner->n_probes[probe->lane]--;
+    if (mr_list_empty(&probe->runner->probes)) {
+        (void)uv_timer_stop(&probe->runner->pulse); /* Never fails. */
+    }
     if (run != NULL) {
         run->probe = NULL;
     }
@@ -311,7 +342,8 @@ void check_probe_give_up(struct check_probe *probe)
     struct check_run *run = take_out(probe);
 
     if (run != NULL) {
-        schedule(run);
+        atomic_fetch_add(&run->runner->stat_probes, 1);
+        set_due(run, check_now_ms(run->runner) + AGAIN_MS);
     }
     go_on(probe->runner);
 }

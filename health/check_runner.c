@@ -156,6 +156,7 @@ static void on_timer(uv_timer_t *timer)
     struct mr_checks *runner = mr_container_of(timer, struct mr_checks, timer);
     uint64_t now = check_now_ms(runner);
 
+    check_runner_note_time(runner);
     if (runner->is_closing) {
         while (!mr_list_empty(&runner->probes)) {
             check_script_abandon(
@@ -211,6 +212,7 @@ void check_runner_close(struct mr_checks *runner)
     runner->is_closed = true;
     check_curl_close(runner);
     uv_close((uv_handle_t *)&runner->timer, NULL);
+    uv_close((uv_handle_t *)&runner->pulse, NULL);
     uv_close((uv_handle_t *)&runner->wakeup, NULL);
 }
 
@@ -324,6 +326,7 @@ static enum mr_err open_loop(struct mr_checks *runner)
         return err;
     }
     (void)uv_timer_init(&runner->loop, &runner->timer); /* Never fails. */
+    (void)uv_timer_init(&runner->loop, &runner->pulse);
     (void)uv_timer_start(&runner->timer, on_timer, 0, 0);
     return MR_OK;
 }

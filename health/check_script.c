@@ -140,6 +140,8 @@ static void on_exit_status(uv_process_t *process, int64_t exit_status,
     }
     if (s->probe.run == NULL) {
         check_probe_end(&s->probe, CHECK_CRITICAL, "");
+    } else if (s->is_timed_out && check_probe_is_stale(&s->probe)) {
+        check_probe_give_up(&s->probe);
     } else {
         tell(s, s->is_timed_out ? CHECK_CRITICAL : status);
     }
@@ -150,6 +152,7 @@ static void on_time(uv_timer_t *timer)
 {
     struct script *s = timer->data;
 
+    check_runner_note_time(s->probe.runner);
     s->is_timed_out = true;
     atomic_fetch_add(&s->probe.runner->stat_timeouts, 1);
     kill_group(s); /* on_exit_status() follows. */

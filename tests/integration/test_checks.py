@@ -204,6 +204,33 @@ def test_unchanged_results_write_nothing(solo, http_target):
     assert log_position(server) == before
 
 
+def test_pause_of_the_agent_is_not_its_targets_death(solo, http_target):
+    """Paused in the middle of a probe, the agent wakes up when its time is over
+    and the answer has been waiting for it."""
+    server = solo[0]
+    begun = threading.Event()
+
+    def slow(handler):
+        begun.set()
+        threading.Event().wait(0.3)
+        handler.send_response(200)
+        handler.end_headers()
+    http_target.action = slow
+    register_check(server, HTTP=http_target.url, Timeout="600ms")
+    becomes(server, "c", "passing")
+    before = log_position(server)
+    for _ in range(3):
+        begun.clear()
+        assert begun.wait(10)
+        server.pause()
+        threading.Event().wait(1.5)
+        server.resume()
+    asked = http_target.requests
+    eventually(lambda: http_target.requests > asked + 2, "it goes on")
+    assert log_position(server)[0] == before[0]
+    becomes(server, "c", "passing")
+
+
 def test_hanging_targets_do_not_delay_others(solo, http_target):
     """A target that accepts and says nothing, many times, beside a good one."""
     server = solo[0]
