@@ -22,7 +22,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/checks.h"
+#include "server/client.h"
+#include "server/local.h"
 #include "server/registrar.h"
+#include "server/sync.h"
 #include "server/version.h"
 #include "server/wire.h"
 
@@ -66,6 +69,7 @@ void server_agent_close_raft(struct server_agent *agent)
         mr_api_quiesce(agent->api);
     }
     if (agent->raft == NULL) {
+        server_client_stop(agent);
         on_raft_closed(agent);
         return;
     }
@@ -113,6 +117,10 @@ void server_agent_deregistered(struct server_agent *agent)
     if (agent->state != SERVER_LEAVING) {
         return;
     }
+    if (agent->raft == NULL) {
+        on_left(agent, MR_OK, NULL);
+        return;
+    }
     mr_raft_status(agent->raft, &status);
     if (status.cluster_id == 0) {
         on_left(agent, MR_OK, NULL); /* Never was in a cluster. */
@@ -128,6 +136,13 @@ static bool has_leader(void *arg)
     return atomic_load_explicit(&a->has_leader, memory_order_relaxed);
 }
 
+/* Take our node out of the catalog; false: that cannot even be begun. */
+static bool deregister(struct server_agent *a)
+{
+    return a->sync != NULL ? server_sync_leave(a->sync)
+                           : server_upkeep_deregister(a) == MR_OK;
+}
+
 void server_agent_end(struct server_agent *agent, bool leave)
 {
     if (agent->state != SERVER_RUNNING) {
@@ -139,7 +154,7 @@ void server_agent_end(struct server_agent *agent, bool leave)
         return;
     }
     agent->state = SERVER_LEAVING;
-    if (!has_leader(agent) || server_upkeep_deregister(agent) != MR_OK) {
+    if (!has_leader(agent) || !deregister(agent)) {
         server_agent_deregistered(agent);
     }
 }
@@ -206,6 +221,14 @@ static uint64_t renew_ms(const struct server_agent *a)
     return quarter_ms < TICK_MS ? quarter_ms : TICK_MS;
 }
 
+static uint64_t tick_ms(const struct server_agent *a)
+{
+    if (a->sync != NULL) {
+        return server_sync_tick_ms(a->sync);
+    }
+    return atomic_load(&a->upkeep.is_registered) ? renew_ms(a) : SOON_MS;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct server_agent *a = mr_container_of(timer, struct server_agent, tick);
@@ -214,11 +237,13 @@ static void on_tick(uv_timer_t *timer)
         return;
     }
     on_change(a);
-    server_upkeep_run(a);
+    if (a->sync != NULL) {
+        server_sync_run(a->sync);
+    } else {
+        server_upkeep_run(a);
+    }
     server_registrar_run(a);
-    (void)uv_timer_start(
-        timer, on_tick, /* Never fails. */
-        atomic_load(&a->upkeep.is_registered) ? renew_ms(a) : SOON_MS, 0);
+    (void)uv_timer_start(timer, on_tick, tick_ms(a), 0); /* Never fails. */
 }
 
 static void on_wakeup(uv_async_t *async)
@@ -227,6 +252,9 @@ static void on_wakeup(uv_async_t *async)
         mr_container_of(async, struct server_agent, wakeup);
 
     server_host_drain(a);
+    if (a->sync != NULL) {
+        server_sync_run(a->sync);
+    }
     server_registrar_run(a);
 }
 
@@ -278,7 +306,8 @@ static enum mr_err propose(void *arg, struct mr_raft_proposal *proposal)
 {
     const struct server_agent *a = arg;
 
-    return mr_raft_propose(a->raft, proposal);
+    return a->local != NULL ? server_local_propose(a->local, proposal)
+                            : mr_raft_propose(a->raft, proposal);
 }
 
 static enum mr_err start_leases(struct server_agent *a,
@@ -299,12 +328,14 @@ static enum mr_err start_kv(struct server_agent *a, struct mr_detail *detail)
 {
     struct mr_kv_options options = {
         .boot_id = a->identity.boot_id,
+        .is_durable = !a->cfg.server,
         .hooks = {.arg = a,
                   .leases = on_leases,
                   .leases_reset = on_leases_reset,
                   .event = on_event},
     };
-    char *dir = server_identity_path(&a->identity, "kv");
+    char *dir =
+        server_identity_path(&a->identity, a->cfg.server ? "kv" : "local");
     enum mr_err err;
 
     if (dir == NULL) {
@@ -539,10 +570,11 @@ static enum mr_err start_parts(struct server_agent *a, struct mr_detail *detail)
     if (err == MR_OK) {
         err = start_kv(a, detail);
     }
-    if (err == MR_OK) {
-        err = start_raft(a, detail);
-    }
     fill_self(a);
+    if (err == MR_OK) {
+        err = a->cfg.server ? start_raft(a, detail)
+                            : server_client_start(a, on_fatal, detail);
+    }
     if (err == MR_OK) {
         err = start_dns(a, detail);
     }
@@ -608,6 +640,7 @@ static int run_on_loop(struct server_agent *a)
         close_all(a);
         (void)uv_run(&a->loop, UV_RUN_DEFAULT);
     }
+    server_client_free(a);
     mr_kv_close(a->kv);
     server_leases_free(a->leases);
     mr_why_close(a->why);

@@ -69,7 +69,10 @@ struct server_agent {
     struct mr_why *why; /* NULL: events are not kept. */
     struct server_leases *leases;
     struct mr_kv *kv;
-    struct mr_raft *raft;
+    struct mr_raft *raft; /* NULL on an agent without -server, which has */
+    struct server_local *local; /* these in its place. */
+    struct server_link *link;
+    struct server_sync *sync;
     struct mr_api *_Atomic api; /* Its workers ask for its figures. */
     struct mr_dns *dns;
     struct mr_api_agent self;

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/client.h"
 #include "server/registrar.h"
 
 enum wish_kind { WISH_LEAVE, WISH_RELOAD };
@@ -288,7 +289,7 @@ static void host_json(void *arg, struct mr_buf *out)
 
 struct mr_api_host server_host(struct server_agent *agent)
 {
-    return (struct mr_api_host){
+    struct mr_api_host host = {
         .arg = agent,
         .leave = host_leave,
         .reload = host_reload,
@@ -301,4 +302,7 @@ struct mr_api_host server_host(struct server_agent *agent)
         .lease_age = host_lease_age,
         .why = agent->why,
     };
+
+    server_client_host(agent, &host);
+    return host;
 }

@@ -14,18 +14,16 @@
 #define TERM 1 /* There are no elections here. */
 
 struct server_local {
-    struct mr_kv *kv;
+    struct server_local_options options;
     struct mr_queue inbox; /* struct mr_raft_proposal. */
     pthread_t thread;
     bool is_running;
-    void (*on_fatal)(void *arg, enum mr_err err, const char *why);
-    void *arg;
 };
 
 static enum mr_err apply_all(struct server_local *local, struct mr_list *list)
 {
-    uint64_t index = mr_kv_applied(local->kv, NULL);
-    enum mr_err err = mr_kv_batch_begin(local->kv);
+    uint64_t index = mr_kv_applied(local->options.kv, NULL);
+    enum mr_err err = mr_kv_batch_begin(local->options.kv);
 
     for (struct mr_list *at = list->next; at != list && err == MR_OK;
          at = at->next) {
@@ -33,9 +31,10 @@ static enum mr_err apply_all(struct server_local *local, struct mr_list *list)
             mr_container_of(at, struct mr_raft_proposal, link);
         struct mr_write *write = mr_container_of(p, struct mr_write, proposal);
 
-        err = mr_kv_apply(local->kv, p->cmd, &write->result);
+        err = mr_kv_apply(local->options.kv, p->cmd, &write->result);
     }
-    return err == MR_OK ? mr_kv_batch_commit(local->kv, index + 1, TERM) : err;
+    return err == MR_OK ? mr_kv_batch_commit(local->options.kv, index + 1, TERM)
+                        : err;
 }
 
 /* A store that failed is not gone on with, as on a server: what it says may
@@ -50,12 +49,13 @@ static void *run(void *arg)
         struct mr_list *at;
 
         if (err != MR_OK) {
-            local->on_fatal(local->arg, err,
-                            err == MR_E_NOSPACE
-                                ? "the disk is full: the agent cannot keep "
-                                  "its registrations"
-                                : "the agent's store failed");
+            local->options.on_fatal(
+                local->options.arg, err,
+                err == MR_E_NOSPACE ? "the disk is full: the agent cannot keep "
+                                      "its registrations"
+                                    : "the agent's store failed");
         }
+        local->options.on_applied(local->options.arg);
         while ((at = mr_list_pop(&list)) != NULL) {
             struct mr_raft_proposal *p =
                 mr_container_of(at, struct mr_raft_proposal, link);
@@ -102,10 +102,8 @@ static enum mr_err start_thread(struct server_local *local)
     return MR_OK;
 }
 
-enum mr_err server_local_start(struct mr_kv *kv,
-                               void (*on_fatal)(void *arg, enum mr_err err,
-                                                const char *why),
-                               void *arg, struct server_local **out)
+enum mr_err server_local_start(const struct server_local_options *options,
+                               struct server_local **out)
 {
     struct server_local *local = mr_calloc(1, sizeof *local);
     enum mr_err err;
@@ -113,9 +111,7 @@ enum mr_err server_local_start(struct mr_kv *kv,
     if (local == NULL) {
         return MR_E_NOMEM;
     }
-    local->kv = kv;
-    local->on_fatal = on_fatal;
-    local->arg = arg;
+    local->options = *options;
     mr_queue_init(&local->inbox, WAITING_MAX, NULL, NULL);
     err = start_thread(local);
     if (err != MR_OK) {

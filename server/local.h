@@ -15,13 +15,20 @@
 
 struct server_local;
 
-/* Start the thread over @kv, which is borrowed and must have been opened as
- * durable; it is the only one to apply from now on. @on_fatal is told when the
- * store fails. On success the caller owns *@out. MR_E_NOMEM, MR_E_IO. */
-MR_MUST_CHECK enum mr_err server_local_start(
-    struct mr_kv *kv,
-    void (*on_fatal)(void *arg, enum mr_err err, const char *why), void *arg,
-    struct server_local **out);
+struct server_local_options {
+    struct mr_kv *kv; /* Borrowed; opened as durable. */
+    /* A batch is visible. The store's thread, before the commands' done. */
+    void (*on_applied)(void *arg);
+    /* The store failed. */
+    void (*on_fatal)(void *arg, enum mr_err err, const char *why);
+    void *arg;
+};
+
+/* Start the thread, the only one to apply from now on. On success the caller
+ * owns *@out. MR_E_NOMEM, MR_E_IO. */
+MR_MUST_CHECK enum mr_err
+server_local_start(const struct server_local_options *options,
+                   struct server_local **out);
 
 /* Apply what waits, then stop: later proposals are refused. NULL is a no-op. */
 void server_local_stop(struct server_local *local);
