@@ -35,6 +35,7 @@ class Keeper(threading.Thread):
         super().__init__(daemon=True)
         self.spec = spec
         self.at = spec.get("first", 0)
+        self.digest = None
 
     def say(self, what, sent, *more):
         line = (f"{self.spec['port']} {what} {sent:.6f} "
@@ -51,7 +52,7 @@ class Keeper(threading.Thread):
         try:
             answer = request(addresses[self.at % len(addresses)], method, path,
                              body, ANSWER_S)
-            if answer.status in (200, 404):
+            if answer.status == 200 or self.is_unknown(answer):
                 return sent, answer
             why = repr(answer)
         except (OSError, http.client.HTTPException) as error:
@@ -60,8 +61,15 @@ class Keeper(threading.Thread):
         self.say("no", sent, why)
         return sent, None
 
-    # A registration with a TTL of its own is renewed by repeating it. A TTL
-    # check is passed through its agent. A plain service is left to its agent.
+    @staticmethod
+    def is_unknown(answer):
+        """Whether it says that what was to be renewed is not registered."""
+        if answer.status == 200:
+            return b'"unknown":[{' in answer.body
+        return "does not have associated TTL" in answer.text
+
+    # A registration with a TTL of its own is renewed at any server. A TTL check
+    # is passed at its agent. A plain service is left to its agent.
 
     def body(self):
         spec = self.spec
@@ -79,15 +87,21 @@ class Keeper(threading.Thread):
         return body
 
     def register(self):
-        if self.spec["kind"] == "native":
-            return self.ask("POST", f"/registry?ttl={self.spec['ttl_s']}s",
-                            self.body())
-        return self.ask("PUT", "/v1/agent/service/register", self.body())
+        if self.spec["kind"] != "native":
+            return self.ask("PUT", "/v1/agent/service/register", self.body())
+        sent, answer = self.ask(
+            "POST", f"/registry?ttl={self.spec['ttl_s']}s", self.body())
+        if answer is not None:
+            self.digest = answer.json["nodes"][0]["digest"]
+        return sent, answer
 
     def renew(self):
-        if self.spec["kind"] == "native":
-            return self.register()
-        return self.ask("PUT", f"/v1/agent/check/pass/service:{self.spec['id']}")
+        spec = self.spec
+        if spec["kind"] != "native":
+            return self.ask("PUT", f"/v1/agent/check/pass/service:{spec['id']}")
+        return self.ask("PUT", "/registry/renew", {"nodes": [
+            {"name": spec["service"], "id": spec["id"],
+             "digest": self.digest}]})
 
     def run(self):
         interval = self.spec["ttl_s"] / 3
@@ -97,7 +111,7 @@ class Keeper(threading.Thread):
             if answer is None:
                 time.sleep(0.02)
                 continue
-            if answer.status == 404:
+            if self.is_unknown(answer):
                 self.say("lost", sent, repr(answer))
                 is_up = False
                 continue
