@@ -312,6 +312,9 @@ static enum mr_err open_env(struct mr_kv *kv, bool was_closed,
     if (err == MR_OK) {
         err = load(kv, env);
     }
+    if (err == MR_OK && kv->is_durable) {
+        err = kv_sync_dir(kv->dir); /* The file may be new. */
+    }
     if (err == MR_OK) {
         err = kv_pool_new(env, &pool);
     }

@@ -61,6 +61,10 @@ FIXTURE void ls_event(void *arg, const struct mr_kv_event *e)
                e->n_gaps == 0 ? -1 : (int)e->gaps_ms[0], e->leader,
                (int)e->term);
     }
+    if (e->by[0] != '\0') {
+        fx_add(&s->events, " %s at %llu", e->by,
+               (unsigned long long)e->time_ms);
+    }
     fx_add(&s->events, "\n");
 }
 

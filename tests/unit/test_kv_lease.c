@@ -519,19 +519,70 @@ static void restore_tells_all_leases(void **state)
     free(bytes);
 }
 
-/* A durable store keeps everything without a boot ID or a clean close. */
-static void durable_store_needs_no_boot_id(void **state)
+/* Copy the file of @from to where @to is not open yet. */
+static void copy_file(const struct fixture *from, const struct fixture *to)
+{
+    char path[128];
+    char bytes[4096];
+    FILE *in;
+    FILE *out;
+    size_t n;
+
+    (void)snprintf(path, sizeof path, "%s/state.mdb", from->dir);
+    in = fopen(path, "re");
+    (void)snprintf(path, sizeof path, "%s/state.mdb", to->dir);
+    out = fopen(path, "we");
+    assert_true(in != NULL && out != NULL);
+    while ((n = fread(bytes, 1, sizeof bytes, in)) > 0) {
+        assert_int_equal(fwrite(bytes, 1, n, out), n);
+    }
+    (void)fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
+/* What a durable store has committed is in its file, without a boot ID or a
+ * clean close. */
+static void durable_store_needs_no_clean_close(void **state)
 {
     struct lease_store *s = *state;
+    struct lease_store copy = {.f = {.is_durable = true}};
     struct fx_text t;
 
     fx_deinit(&s->f);
     s->f.is_durable = true;
     fx_init(&s->f);
     (void)ls_register(s, ttl_check);
-    mr_kv_close(s->f.kv);
-    fx_open_as(&s->f, "another boot");
-    assert_string_equal(ls_list(s, &t), "1:check n/c 10000 ");
+    fx_init(&copy.f);
+    mr_kv_close(copy.f.kv);
+    copy_file(&s->f, &copy.f);
+    fx_open_as(&copy.f, NULL);
+    assert_string_equal(ls_list(&copy, &t), "1:check n/c 10000 ");
+    fx_deinit(&copy.f);
+}
+
+/* Events name who asked for it, and when. */
+static void events_name_who_asked(void **state)
+{
+    struct lease_store *s = *state;
+    Mr__Deregister dereg = MR__DEREGISTER__INIT;
+    Mr__Command cmd = MR__COMMAND__INIT;
+
+    (void)ls_register(s, ttl_check);
+    assert_string_equal(s->events.text, "node registered n/\n"
+                                        "service registered n/web@web\n"
+                                        "check registered n/c@web=passing\n");
+    ls_forget(s);
+    dereg.node = S("n");
+    cmd.op_case = MR__COMMAND__OP_DEREGISTER;
+    cmd.deregister = &dereg;
+    cmd.by = S("n1 for 127.0.0.1");
+    cmd.time_ms = 1700000000000;
+    (void)fx_apply(&s->f, &cmd);
+    assert_string_equal(
+        s->events.text,
+        "check deregistered n/c@web=passing n1 for 127.0.0.1 at 1700000000000\n"
+        "service deregistered n/web@web n1 for 127.0.0.1 at 1700000000000\n"
+        "node deregistered n/ n1 for 127.0.0.1 at 1700000000000\n");
 }
 
 /* ------------------------------------------------------------ failure */
@@ -621,7 +672,8 @@ int main(void)
         TEST(many_leases_end_at_once),
         TEST(only_committed_changes_are_told),
         TEST(restore_tells_all_leases),
-        TEST(durable_store_needs_no_boot_id),
+        TEST(durable_store_needs_no_clean_close),
+        TEST(events_name_who_asked),
         TEST(lack_of_memory_ends_nothing),
     };
 

@@ -175,6 +175,25 @@ static void restore_brings_back_everything(void **state)
     free(s.data);
 }
 
+/* A snapshot that was written before there were leases is read for ever. */
+static void snapshot_without_leases_is_restored(void **state)
+{
+    struct fixture *f = *state;
+    FILE *file = fopen("tests/unit/golden/kv_snapshot_v1.bin", "re");
+    struct stream s = {.data = calloc(1, 4096)};
+    struct mr_kv_stats stats;
+
+    assert_true(file != NULL && s.data != NULL);
+    s.len = fread(s.data, 1, 4096, file);
+    (void)fclose(file);
+    assert_int_equal(mr_kv_restore(f->kv, read_stream, &s, NULL), MR_OK);
+    mr_kv_stats(f->kv, &stats);
+    assert_int_equal(stats.revision, 5);
+    assert_int_equal(stats.leases, 0);
+    fx_check_digest(f);
+    free(s.data);
+}
+
 /* Bytes may arrive one by one. */
 static void restore_reads_small_pieces(void **state)
 {
@@ -414,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(restore_brings_back_everything),
+        TEST(snapshot_without_leases_is_restored),
         TEST(restore_reads_small_pieces),
         TEST(open_view_survives_a_restore),
         TEST(restored_store_opens_again),
