@@ -40,6 +40,7 @@ struct mr_leases *mr_leases_new(const struct mr_leases_io *io, uint64_t now_ms)
     l->epoch = 1;
     l->sweep_slot = UINT32_MAX;
     l->outage_end_ms = LEASE_NEVER;
+    l->counted_ms = LEASE_NEVER;
     l->wants_sync = true;
     mr_buf_init(&l->out, MR_LEASES_MESSAGE_MAX);
     mr_buf_init(&l->items, MR_LEASES_MESSAGE_MAX);
@@ -101,14 +102,20 @@ static int64_t enter(struct mr_leases *l, uint64_t now_ms)
 void lease_after_outage(struct mr_leases *l, int64_t from_ms, int64_t floor_ms,
                         int64_t now)
 {
-    int64_t outage_ms = now - from_ms;
+    /* A pause of ours is deafness as well: no time is taken out twice. */
+    int64_t counted_from = from_ms > l->counted_ms ? from_ms : l->counted_ms;
+    int64_t outage_ms = now - counted_from;
 
     l->outage_from_ms = from_ms;
     l->outage_end_ms = now;
     l->quiet_ms = now + LEASE_GRACE_MS;
-    if (outage_ms > LEASE_OUTAGE_MS || floor_ms != LEASE_NEVER) {
-        lease_take_pass(l, floor_ms,
-                        outage_ms > LEASE_OUTAGE_MS ? outage_ms : 0, now);
+    if (outage_ms <= LEASE_OUTAGE_MS) {
+        outage_ms = 0;
+    } else {
+        l->counted_ms = now;
+    }
+    if (outage_ms > 0 || floor_ms != LEASE_NEVER) {
+        lease_take_pass(l, floor_ms, outage_ms, now);
     }
 }
 
@@ -326,6 +333,7 @@ static void step_down(struct mr_leases *l, int64_t now)
     l->is_deaf = false;
     l->is_passing = false;
     l->outage_end_ms = LEASE_NEVER;
+    l->counted_ms = LEASE_NEVER;
 }
 
 static void set_voters(struct mr_leases *l, const struct mr_leases_role *role)

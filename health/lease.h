@@ -166,11 +166,12 @@ struct mr_leases {
      * end of it. */
     int64_t outage_from_ms;
     int64_t outage_end_ms;
-    int64_t quiet_ms;  /* Nothing ends before. */
-    int64_t beat_ms;   /* When all were sent something last. */
-    bool is_deaf;      /* No majority answers. */
-    int64_t deaf_ms;   /* When one was heard last. */
-    bool must_confirm; /* After a pause. */
+    int64_t counted_ms; /* Outages until then have moved the leases. */
+    int64_t quiet_ms;   /* Nothing ends before. */
+    int64_t beat_ms;    /* When all were sent something last. */
+    bool is_deaf;       /* No majority answers. */
+    int64_t deaf_ms;    /* When one was heard last. */
+    bool must_confirm;  /* After a pause. */
     bool is_confirming;
     bool is_confirm_stale; /* Another pause came meanwhile. */
     int64_t confirm_ms;

@@ -16,8 +16,8 @@
  * leases move by that time.
  *
  * A voter asks the leader in the same way after its own start or a long pause,
- * when its state was replaced, and in each new term. Then it has forgotten
- * nothing any more.
+ * when its state was replaced, and in each new term. Told by one that forgot
+ * nothing, it has forgotten nothing any more.
  *
  * Merging: a renewal counts more than a creation, the later renewal more than
  * the earlier, and the earlier of two creations more than the later, because a
@@ -291,8 +291,10 @@ void lease_on_ages(struct mr_leases *l, struct lease_peer *peer,
     peer->contact_ms = now - (int64_t)msg->contact;
     if (l->phase == LEASE_ASKING) {
         try_leading(l, now);
-    } else {
+    } else if (peer->is_synced) {
         l->is_synced = true;
+    } else {
+        l->wants_sync = true; /* The leader was started again itself. */
     }
 }
 
