@@ -80,7 +80,6 @@ struct api_http {
     uint64_t body_reserved; /* Its share of api->body_bytes. */
     bool close_after;       /* The connection cannot be used again. */
     bool accepts_gzip;
-    bool is_internal; /* Came over the servers' port, from an agent. */
     bool bad_query;
     const char *location;      /* Of a 301. */
     bool allow;                /* Send Allow. */
@@ -142,6 +141,8 @@ struct api_listener;
 struct api_park;
 struct api_cache;
 
+#define API_OUTPUT_SLOTS 1024
+
 struct mr_api {
     struct mr_api_options options; /* With texts of our own. */
     struct MHD_Daemon *adopted; /* Of connections on the servers' port. */
@@ -160,6 +161,7 @@ struct mr_api {
     atomic_uint_fast64_t parked;
     atomic_uint_fast64_t connections;
     atomic_uint_fast64_t refused_connections;
+    atomic_uint_fast64_t output_slots[API_OUTPUT_SLOTS]; /* output_rate.c */
 };
 
 /* ------------------------------------------------------------- request.c */

@@ -236,7 +236,7 @@ const char *api_request_header(const struct api_request *req, const char *name)
 
 const char *api_asker_node(const struct api_request *req)
 {
-    const char *agent = req->http->is_internal
+    const char *agent = api_http_is_adopted(req->http)
                             ? api_request_header(req, "X-Microreg-Agent")
                             : NULL;
 

@@ -664,6 +664,11 @@ static int run_configured(struct server_agent *a)
             a->cfg.node_id, SERVER_RANDOM, &a->identity, &detail) != MR_OK) {
         return complain(&detail);
     }
+    if (server_identity_check_role(&a->identity, a->cfg.server, &detail) !=
+        MR_OK) {
+        server_identity_close(&a->identity);
+        return complain(&detail);
+    }
     server_banner(a);
     if (start_loop(a, &detail) != MR_OK) {
         server_identity_close(&a->identity);

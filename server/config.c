@@ -224,13 +224,10 @@ static enum mr_err set_foreign(struct server_config *cfg,
     return server_list_add(&cfg->warnings, warning.text);
 }
 
-enum mr_err server_config_set(struct server_config *cfg,
-                              const struct server_option *option,
-                              const char *text, struct mr_detail *detail)
+static enum mr_err set_kept(struct server_config *cfg,
+                            const struct server_option *option,
+                            const char *text, struct mr_detail *detail)
 {
-    if (!is_kept(option)) {
-        return set_foreign(cfg, option, text, detail);
-    }
     switch (option->type) {
     case SERVER_OPTION_BOOL:
         return set_bool(as_bool(cfg, option), option, text, detail);
@@ -249,6 +246,25 @@ enum mr_err server_config_set(struct server_config *cfg,
         break;
     }
     return MR_OK;
+}
+
+enum mr_err server_config_set(struct server_config *cfg,
+                              const struct server_option *option,
+                              const char *text, struct mr_detail *detail)
+{
+    size_t n;
+    const struct server_option *options = server_options(&n);
+    enum mr_err err;
+
+    if (!is_kept(option)) {
+        return set_foreign(cfg, option, text, detail);
+    }
+    err = set_kept(cfg, option, text, detail);
+    mr_assert(n <= SERVER_OPTIONS_MAX);
+    if (err == MR_OK && option >= options && option < options + n) {
+        cfg->is_given[option - options] = true;
+    }
+    return err;
 }
 
 /* ---- the whole ---- */
@@ -273,7 +289,17 @@ enum mr_err server_config_init(struct server_config *cfg)
             return err;
         }
     }
+    memset(cfg->is_given, 0, sizeof cfg->is_given);
     return MR_OK;
+}
+
+bool server_config_given(const struct server_config *cfg, const char *key)
+{
+    size_t n;
+    const struct server_option *option = server_option_by_key(key);
+
+    mr_assert(option != NULL);
+    return cfg->is_given[option - server_options(&n)];
 }
 
 static void forget(struct server_config *cfg, const struct server_option *o)

@@ -25,7 +25,11 @@ struct server_list {
     size_t n;
 };
 
+/* More rows than the table of options may have. */
+#define SERVER_OPTIONS_MAX 256
+
 struct server_config {
+    bool is_given[SERVER_OPTIONS_MAX]; /* By row: set by a file or a flag. */
     bool server;
     bool dev;
     bool bootstrap;
@@ -140,6 +144,9 @@ MR_MUST_CHECK enum mr_err server_config_set(struct server_config *cfg,
                                             const struct server_option *option,
                                             const char *text,
                                             struct mr_detail *detail);
+
+/* Whether a file or a flag set the option with @key. */
+bool server_config_given(const struct server_config *cfg, const char *key);
 
 /* Append a copy of @text to @list. MR_E_NOMEM. */
 MR_MUST_CHECK enum mr_err server_list_add(struct server_list *list,

@@ -209,6 +209,23 @@ static enum mr_err check_joins(const struct server_list *list, const char *key,
 
 /* ---- what must fit together ---- */
 
+/* An agent without -server leaves when it is told to end, unless it is told
+ * otherwise: nothing is lost with it. */
+static enum mr_err check_client(struct server_config *cfg)
+{
+    if (!server_config_given(cfg, "leave_on_terminate")) {
+        cfg->leave_on_terminate = true;
+    }
+    if (!server_config_given(cfg, "skip_leave_on_interrupt")) {
+        cfg->skip_leave_on_interrupt = false;
+    }
+    if (cfg->retry_join.n == 0 && cfg->start_join.n == 0) {
+        return warn(cfg, "this agent is no server and has no address to join: "
+                         "give -retry-join, or use `microreg join`");
+    }
+    return MR_OK;
+}
+
 static enum mr_err check_mode(struct server_config *cfg,
                               struct mr_detail *detail)
 {
@@ -232,14 +249,12 @@ static enum mr_err check_mode(struct server_config *cfg,
     if (cfg->bootstrap) {
         cfg->bootstrap_expect = 1;
     }
-    if (!cfg->server) {
-        return mr_fail(detail, MR_E_INVALID,
-                       "agents without -server are not supported yet: add "
-                       "-server, or let the services register with a server");
-    }
     if (!cfg->dev && (cfg->data_dir == NULL || cfg->data_dir[0] == '\0')) {
         return mr_fail(detail, MR_E_INVALID,
                        "data_dir cannot be empty: give -data-dir");
+    }
+    if (!cfg->server) {
+        return check_client(cfg);
     }
     if (cfg->bootstrap_expect > 1 && cfg->bootstrap_expect % 2 == 0) {
         return warn(cfg, "bootstrap_expect is even: a server more or less "

@@ -81,7 +81,8 @@ static const struct server_option table[] = {
 
     /* ---- who this server is ---- */
     BOOL("server", "server", START, server, "false",
-         "Run as a server: hold the state and vote."),
+         "Run as a server: hold the state and vote. Without it the agent keeps "
+         "what is registered through it, and passes everything else on."),
     BOOL("dev", NULL, START, dev, "false",
          "One server on 127.0.0.1 in a temporary folder that is removed at "
          "the end; logs everything and indents every answer."),
@@ -157,9 +158,12 @@ static const struct server_option table[] = {
     DURATION("retry-interval", "retry_interval", retry_interval_ns, "1s",
              S / 100, 3600 * S, "Time between tries to join."),
     BOOL(NULL, "leave_on_terminate", START, leave_on_terminate, "false",
-         "SIGTERM makes the server leave the cluster."),
+         "SIGTERM makes the agent leave the cluster. Default without -server: "
+         "true."),
     BOOL(NULL, "skip_leave_on_interrupt", START, skip_leave_on_interrupt,
-         "true", "SIGINT does not make the server leave the cluster."),
+         "true",
+         "SIGINT does not make the agent leave the cluster. Default without "
+         "-server: false."),
 
     /* ---- DNS ---- */
     TEXT("domain", "domain", START, domain, "micro",

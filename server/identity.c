@@ -259,6 +259,28 @@ enum mr_err server_identity_find(const char *dir, struct server_identity *out,
     return server_identity_open(dir, NULL, mr_random_system(), out, detail);
 }
 
+enum mr_err server_identity_check_role(const struct server_identity *id,
+                                       bool is_server, struct mr_detail *detail)
+{
+    char *path = server_identity_path(id, is_server ? "local" : "raft");
+    bool is_other = path != NULL && access(path, F_OK) == 0;
+
+    if (path == NULL) {
+        return mr_fail(detail, MR_E_NOMEM, "out of memory");
+    }
+    mr_free(path);
+    if (!is_other) {
+        return MR_OK;
+    }
+    return mr_fail(detail, MR_E_FOREIGN,
+                   is_server
+                       ? "data_dir \"%s\" belongs to an agent that is no "
+                         "server: drop -server, or give another -data-dir"
+                       : "data_dir \"%s\" belongs to a server: add -server, or "
+                         "give another -data-dir",
+                   id->dir);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type,
                       struct FTW *ftw)
 {

@@ -40,6 +40,12 @@ MR_MUST_CHECK enum mr_err server_identity_find(const char *dir,
                                                struct server_identity *out,
                                                struct mr_detail *detail);
 
+/* Check that the folder was not the other role's: a server's holds a log, that
+ * of an agent without -server a store of its own. MR_E_FOREIGN. */
+MR_MUST_CHECK enum mr_err
+server_identity_check_role(const struct server_identity *id, bool is_server,
+                           struct mr_detail *detail);
+
 /* Let go of the folder; a temporary one is removed with all it holds. */
 void server_identity_close(struct server_identity *id);
 

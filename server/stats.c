@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "server/link.h"
 #include "server/version.h"
 
 static void put_u64(struct mr_json *j, const char *key, uint64_t n)
@@ -119,6 +120,29 @@ static void put_raft(const struct mr_raft_status *s, struct mr_json *j)
     mr_json_object_end(j);
 }
 
+/* What an agent without -server has instead of raft. */
+static void put_link(struct server_agent *a, struct mr_json *j)
+{
+    struct server_link_status s;
+
+    server_link_status(a->link, &s);
+    begin(j, "consul");
+    mr_json_kstr(j, "acl", "disabled");
+    put_u64(j, "known_servers", s.n_servers);
+    put_bool(j, "server", false);
+    mr_json_object_end(j);
+    put_kv(a, j);
+    begin(j, "link");
+    mr_json_kstr(j, "cluster_id", s.cluster);
+    put_bool(j, "connected", s.is_connected);
+    put_u64(j, "failovers", s.failovers);
+    put_u64(j, "failures", s.failures);
+    put_u64(j, "in_flight", s.in_flight);
+    put_u64(j, "requests", s.requests);
+    mr_json_kstr(j, "server", s.server);
+    mr_json_object_end(j);
+}
+
 static void put_runtime(struct mr_json *j)
 {
     struct utsname uts;
@@ -154,5 +178,12 @@ void server_stats_json(struct server_agent *agent, struct mr_buf *out)
         put_runtime(&j);
     }
     (void)pthread_rwlock_unlock(&agent->raft_lock);
+    /* The link outlives the API's workers. */
+    if (agent->link != NULL && agent->api != NULL) {
+        put_agent(agent, &j);
+        put_build(&j);
+        put_link(agent, &j);
+        put_runtime(&j);
+    }
     mr_json_object_end(&j);
 }
