@@ -27,6 +27,7 @@ struct polled {
     uv_poll_t handle;
     struct check_curl *curl;
     curl_socket_t fd;
+    int events; /* That curl waits for. */
 };
 
 /* ------------------------------------------------------------- the loop */
@@ -82,8 +83,14 @@ static void act(struct check_curl *curl, curl_socket_t fd, int events)
 static void on_polled(uv_poll_t *handle, int status, int events)
 {
     struct polled *p = mr_container_of(handle, struct polled, handle);
-    int what = status < 0 ? CURL_CSELECT_ERR : 0;
+    int what = 0;
 
+    if (status < 0) {
+        /* libuv stops at a socket error. There may be an answer before it, and
+         * curl finds the error itself, with its reason. */
+        events = UV_READABLE | UV_WRITABLE;
+        (void)uv_poll_start(handle, p->events, on_polled); /* It is open. */
+    }
     what |= (events & UV_READABLE) != 0 ? CURL_CSELECT_IN : 0;
     what |= (events & UV_WRITABLE) != 0 ? CURL_CSELECT_OUT : 0;
     act(p->curl, p->fd, what); /* *p may be closing after this. */
@@ -136,6 +143,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
     }
     events |= what != CURL_POLL_OUT ? UV_READABLE : 0;
     events |= what != CURL_POLL_IN ? UV_WRITABLE : 0;
+    p->events = events;
     (void)uv_poll_start(&p->handle, events, on_polled); /* It is open. */
     return 0;
 }
