@@ -16,9 +16,9 @@ bool api_kv_get_prepare(struct api_request *req);
 /* GET: one key, ?raw, ?recurse, ?keys&separator=. */
 enum mr_err api_kv_get(struct api_request *req, struct mr_kv_view *view,
                        struct mr_buf *out);
-/* PUT: ?flags, ?cas, ?acquire, ?release. */
+/* PUT: ?flags, ?cas, ?acquire, ?release, ?fence. */
 void api_kv_put(struct api_request *req);
-/* DELETE: ?recurse, ?cas. */
+/* DELETE: ?recurse, ?cas, ?fence. */
 void api_kv_delete(struct api_request *req);
 
 /* ---- status_routes.c: /v1/status, /v1/operator, /v1/agent/metrics, / */
@@ -194,6 +194,28 @@ enum mr_err api_agent_monitor(struct api_request *req, struct mr_kv_view *view,
 /* GET /v1/agent/host */
 enum mr_err api_agent_host(struct api_request *req, struct mr_kv_view *view,
                            struct mr_buf *out);
+
+/* ---- session_routes.c: /v1/session */
+
+/* PUT /v1/session/create */
+void api_session_create(struct api_request *req);
+/* PUT /v1/session/destroy/ID */
+void api_session_destroy(struct api_request *req);
+/* PUT /v1/session/renew/ID */
+void api_session_renew(struct api_request *req);
+/* Refuses a missing or malformed ID. */
+bool api_session_info_prepare(struct api_request *req);
+/* GET /v1/session/info/ID */
+enum mr_err api_session_info(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
+/* Refuses an empty name. */
+bool api_session_node_prepare(struct api_request *req);
+/* GET /v1/session/node/NODE */
+enum mr_err api_session_node(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
+/* GET /v1/session/list */
+enum mr_err api_session_list(struct api_request *req, struct mr_kv_view *view,
+                             struct mr_buf *out);
 
 /* ---- ui_routes.c: /ui/ */
 

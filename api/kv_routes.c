@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /v1/kv/: keys and values (consul-parity 8). */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/core.h"
 #include "api/handlers.h"
 #include "api/target.h"
+#include "base/text.h"
+
+#define KEY_MAX_LEN 8192 /* As kv/mr_kv.h has it. */
 
 /* ------------------------------------------------------------- reading */
 
@@ -99,6 +104,22 @@ static void add_raw(struct api_request *req, const Mr__Key *key,
     mr_buf_add(out, key->value.data, key->value.len);
 }
 
+/* Tell the number with which the asker holds the lock, or somebody does. */
+static void add_fence(struct api_request *req, uint64_t fence)
+{
+    char text[24];
+
+    if (fence == 0) {
+        return;
+    }
+    int len = snprintf(text, sizeof text, "%" PRIu64, fence);
+    const char *value = api_dup(req, text, (size_t)len);
+
+    if (value != NULL) {
+        api_reply_header(req, "X-Microreg-Fence", value);
+    }
+}
+
 enum mr_err api_kv_get(struct api_request *req, struct mr_kv_view *view,
                        struct mr_buf *out)
 {
@@ -117,6 +138,9 @@ enum mr_err api_kv_get(struct api_request *req, struct mr_kv_view *view,
 
     if (err != MR_OK) {
         return err;
+    }
+    if (key != NULL) {
+        add_fence(req, key->fence);
     }
     if (key == NULL) {
         req->reply.status = 404;
@@ -167,18 +191,78 @@ static bool parse_number(struct api_request *req, const char *name,
     return true;
 }
 
-/* Locks need sessions, and there are none: whatever is named is unknown. */
-static void refuse_session(struct api_request *req, const char *session)
+/* ?@name of a lock names a session; false: answered that it does not. One that
+ * has no session's form is nobody's: @out_is_bad. */
+static bool parse_session(struct api_request *req, const char *name,
+                          char **out_session, bool *out_is_bad)
 {
-    if (session[0] == '\0') {
-        api_error(req, 500, "missing session");
-    } else if (strlen(session) != MR_UUID_LEN) {
-        api_error(req, 500,
-                  "failed session lookup: index error: UUID must be 36 "
-                  "characters");
-    } else {
-        api_error(req, 500, "invalid session \"%s\"", session);
+    const char *session = api_query(req, name);
+
+    if (session == NULL) {
+        return true;
     }
+    if (session[0] == '\0') {
+        return api_error(req, 500, "missing session");
+    }
+    *out_is_bad = strlen(session) != MR_UUID_LEN;
+    *out_session = (char *)session;
+    return true;
+}
+
+/* The condition that a lock is still held with a fencing number. */
+struct fence {
+    uint64_t number; /* 0: no condition. */
+    ProtobufCBinaryData key;
+};
+
+static const struct api_param *find_param(const struct api_request *req,
+                                          const char *name)
+{
+    for (size_t i = 0; i < req->n_params; i++) {
+        if (strcmp(req->params[i].name, name) == 0) {
+            return &req->params[i];
+        }
+    }
+    return NULL;
+}
+
+/* Parse ?fence and ?fence-key. False: answered what is wrong. */
+static bool parse_fence(struct api_request *req, struct fence *out)
+{
+    const struct api_param *number = find_param(req, "fence");
+    const struct api_param *key = find_param(req, "fence-key");
+    struct mr_detail detail;
+
+    if (number == NULL && key == NULL) {
+        return true;
+    }
+    if (number == NULL || key == NULL || key->value_len == 0) {
+        return api_error(req, 400,
+                         "Missing %s: a fenced write needs ?fence=NUMBER and "
+                         "?fence-key=KEY",
+                         number == NULL ? "fence" : "fence-key");
+    }
+    if (api_parse_uint(number->value, &out->number, &detail) != MR_OK) {
+        return api_error(req, 400, "Invalid fence: %s", detail.text);
+    }
+    if (out->number == 0) {
+        return api_error(req, 400, "Invalid fence: no lock has the number 0");
+    }
+    if (key->value_len > KEY_MAX_LEN) {
+        return api_error(req, 400, "Invalid fence-key: longer than %d bytes",
+                         KEY_MAX_LEN);
+    }
+    out->key.data = (uint8_t *)(uintptr_t)key->value; /* Not written to. */
+    out->key.len = key->value_len;
+    return true;
+}
+
+static void put_done(struct api_request *req, const struct mr_kv_result *result)
+{
+    if (result->verdict == MR_KV_DONE) {
+        add_fence(req, result->fence);
+    }
+    api_done_bool(req, result);
 }
 
 /* The command of a PUT. */
@@ -195,10 +279,33 @@ static void encode_put(struct api_request *req, Mr__KeyPut *put)
     mr_kv_command_encode(&cmd, &req->cmd);
 }
 
+/* ?acquire and ?release. False: answered. */
+static bool parse_lock(struct api_request *req, Mr__KeyPut *put)
+{
+    bool is_bad = false;
+
+    if (!parse_session(req, "acquire", &put->acquire, &is_bad)) {
+        return false;
+    }
+    if (is_bad) {
+        return api_error(req, 500,
+                         "failed session lookup: index error: UUID must be 36 "
+                         "characters");
+    }
+    if (!parse_session(req, "release", &put->release, &is_bad)) {
+        return false;
+    }
+    if (is_bad) {
+        api_reply_false(req); /* It holds nothing. */
+    }
+    return !is_bad;
+}
+
 void api_kv_put(struct api_request *req)
 {
     static const char *const exclusive[] = {"cas", "acquire", "release"};
     Mr__KeyPut put = MR__KEY_PUT__INIT;
+    struct fence fence = {.number = 0};
     bool has_flags;
     bool has_cas;
 
@@ -210,20 +317,15 @@ void api_kv_put(struct api_request *req)
         return;
     }
     if (!parse_number(req, "flags", &has_flags, &put.flags) ||
-        !parse_number(req, "cas", &has_cas, &put.cas)) {
-        return;
-    }
-    if (api_query_has(req, "acquire")) {
-        refuse_session(req, api_query(req, "acquire"));
-        return;
-    }
-    if (api_query_has(req, "release")) {
-        api_reply_false(req); /* Nobody holds a lock. */
+        !parse_number(req, "cas", &has_cas, &put.cas) ||
+        !parse_lock(req, &put) || !parse_fence(req, &fence)) {
         return;
     }
     put.has_cas = has_cas;
+    put.fence = fence.number;
+    put.fence_key = fence.key;
     encode_put(req, &put);
-    api_submit(req, api_done_bool);
+    api_submit(req, put_done);
 }
 
 void api_kv_delete(struct api_request *req)
@@ -231,6 +333,7 @@ void api_kv_delete(struct api_request *req)
     static const char *const exclusive[] = {"recurse", "cas"};
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__KeyDelete del = MR__KEY_DELETE__INIT;
+    struct fence fence = {.number = 0};
     bool has_cas;
 
     if (refuse_conflict(req, exclusive, 2)) {
@@ -241,10 +344,13 @@ void api_kv_delete(struct api_request *req)
         api_error(req, 400, "Missing key name");
         return;
     }
-    if (!parse_number(req, "cas", &has_cas, &del.cas)) {
+    if (!parse_number(req, "cas", &has_cas, &del.cas) ||
+        !parse_fence(req, &fence)) {
         return;
     }
     del.has_cas = has_cas;
+    del.fence = fence.number;
+    del.fence_key = fence.key;
     del.key.data = (uint8_t *)(uintptr_t)req->arg; /* Not written to. */
     del.key.len = strlen(req->arg);
     cmd.op_case = MR__COMMAND__OP_KEY_DELETE;
