@@ -28,7 +28,7 @@
  * leads to an end that comes too early; it must be shorter than the shortest TTL
  * by far. */
 #define LEASE_PAUSE_MS 250
-#define LEASE_DEAF_MS 750
+#define LEASE_DEAF_MS 450
 
 /* For so long after a new leader, a pause or deafness nothing ends: owners that
  * were trying get through. */
@@ -41,7 +41,7 @@
 #define LEASE_STALE_MS 500
 
 #define LEASE_ROUND_MS 10   /* Renewals are collected for so long. */
-#define LEASE_BEAT_MS 200   /* The leader is heard at least so often. */
+#define LEASE_BEAT_MS 150   /* The leader is heard at least so often. */
 #define LEASE_RESEND_MS 300 /* What nobody answered is sent again. */
 #define LEASE_ASK_MS 100    /* Likewise, questions for ages. */
 

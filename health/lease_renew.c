@@ -279,13 +279,14 @@ static void note_gap(struct lease *lease, int64_t gap_ms)
     lease->gaps_ms[0] = gap_ms < UINT32_MAX ? (uint32_t)gap_ms : UINT32_MAX;
 }
 
-/* The lease was renewed at @date_ms. A renewal counts for more than what we
- * believe of its creation, also when that looks later. */
+/* The lease was renewed at @date_ms. For a follower a renewal counts for more
+ * than what it believes of the creation, also when that looks later; a leader
+ * that applied the lease late gives it the time. */
 static void renew(struct mr_leases *l, struct lease *lease, int64_t date_ms)
 {
     if (date_ms > lease->renewed_ms) {
         note_gap(lease, date_ms - lease->renewed_ms);
-    } else if (lease->is_real) {
+    } else if (lease->is_real || l->phase == LEASE_LEADS) {
         return;
     }
     lease->renewed_ms = date_ms;

@@ -17,7 +17,8 @@
 #include "base/mem.h"
 #include "tests/sim/lease_world.h"
 
-#define RETRY_MS 300 /* An owner does not wait longer for one server. */
+#define RETRY_MS 300     /* An owner does not wait longer for one server. */
+#define SLOW_TTL_MS 3000 /* Those with a longer TTL are more patient. */
 #define AGAIN_MS 20
 #define LATE_MS 1000
 #define SHORT_OUTAGE_MS 600 /* A change of the leader. */
@@ -217,7 +218,7 @@ static void try_renewal(struct world *w, int owner)
         o->retry_ms = w->now + AGAIN_MS; /* Refused: the next one. */
         return;
     }
-    o->retry_ms = w->now + RETRY_MS;
+    o->retry_ms = w->now + o->patience_ms;
     ask_server(w, owner, slot);
 }
 
@@ -239,6 +240,7 @@ static void make_lease(struct world *w, int owner)
                               .owner = owner};
     o->lease = (int)w->n_leases++;
     o->interval_ms = l->ttl_ms / (3 + world_random(w, 2));
+    o->patience_ms = l->ttl_ms < SLOW_TTL_MS ? RETRY_MS : o->interval_ms / 2;
     o->next_ms = w->now + 1 + world_random(w, o->interval_ms);
     o->dies_ms = w->now + world_random(w, 12000);
     o->leaves = world_random(w, 8) == 0;

@@ -11,7 +11,7 @@
 
 #define HEARTBEAT_MS 50
 #define ELECTION_MS 300
-#define QUORUM_LOST_MS 600
+#define QUORUM_LOST_MS 500
 #define GOOD_CLOCK_PPM 200
 
 uint64_t world_random(struct world *w, uint64_t n)
@@ -255,6 +255,10 @@ static enum mr_err on_propose(void *arg, uint64_t term, struct mr_slice cmd,
     p->term = term;
     p->ticket = ticket;
     p->at_ms = w->now + 2 + world_random(w, 20);
+    for (unsigned i = 0; i < w->mood.servers; i++) {
+        p->reached[i] =
+            is_running(&w->servers[i]) && is_linked(w, s->slot, (int)i);
+    }
     p->n = c->lease_end->n_leases;
     for (size_t i = 0; i < p->n; i++) {
         p->ids[i] = c->lease_end->leases[i]->id;
@@ -337,12 +341,13 @@ static void confirm(struct world_server *s)
 
 /* What an old leader had in its log may be in its successor's, and is committed
  * before anything of the new term. */
-static void adopt(struct world *w)
+static void adopt(struct world *w, int slot)
 {
     for (size_t i = 0; i < WORLD_PENDING; i++) {
         struct world_pending *p = &w->pending[i];
 
-        if (p->is_open && p->term == w->term && permille(w, 500)) {
+        if (p->is_open && p->term == w->term && p->reached[slot] &&
+            permille(w, 500)) {
             enum mr_err err = MR_E_UNKNOWN;
             struct world_pending copy = *p;
 
@@ -358,7 +363,7 @@ static void adopt(struct world *w)
 static void elect(struct world *w, int slot)
 {
     w->counts.elections++;
-    adopt(w);
+    adopt(w, slot);
     w->term++;
     w->leader = slot;
     w->is_ready = false;
@@ -449,7 +454,7 @@ static void check_quorum(struct world_server *s)
     }
     if (has_majority(w, s->slot)) {
         s->quorum_ms = w->now;
-    } else if (w->now - s->quorum_ms > QUORUM_LOST_MS) {
+    } else if (w->now - s->quorum_ms > w->quorum_lost_ms) {
         s->leader = -1;
         s->is_ready = false;
         if (w->leader == s->slot) {
@@ -697,6 +702,7 @@ void world_init(struct world *w, uint64_t seed, const struct world_mood *mood)
     w->mood = *mood;
     w->now = 1000;
     w->leader = -1;
+    w->quorum_lost_ms = QUORUM_LOST_MS + world_random(w, 2 * QUORUM_LOST_MS);
     w->fault_ms = 3000;
     w->log = calloc(WORLD_LOG, sizeof *w->log);
     w->leases = calloc(WORLD_LEASES, sizeof *w->leases);

@@ -58,6 +58,7 @@ struct world_pending {
     uint64_t term;
     uint64_t ticket;
     uint64_t at_ms;
+    bool reached[WORLD_SERVERS]; /* Who has it in its log. */
     size_t n;
     uint64_t ids[1000];
 };
@@ -92,6 +93,7 @@ struct world_owner {
     int lease;  /* Index in leases, or -1. */
     int server; /* Asked last. */
     uint64_t interval_ms;
+    uint64_t patience_ms; /* Then the next server is tried. */
     uint64_t next_ms;
     uint64_t dies_ms;
     bool leaves;    /* Takes its lease back instead of dying. */
@@ -151,6 +153,7 @@ struct world {
     uint64_t ready_ms;
     bool is_ready;
     uint64_t election_ms;
+    uint64_t quorum_lost_ms; /* A leader gives up after so long. */
     struct world_entry *log;
     size_t n_log;
     struct world_pending pending[WORLD_PENDING];

@@ -164,7 +164,8 @@ static void no_lease_ends_early_in_any_bad_luck(void **state)
 /* One server alone needs nobody. */
 static void a_server_alone_is_exact(void **state)
 {
-    const struct world_mood mood = {.servers = 1, .fault_every_ms = 3000};
+    const struct world_mood mood = {
+        .servers = 1, .fault_every_ms = 3000, .one_at_a_time = true};
 
     (void)state;
     run_seeds(&mood);
