@@ -37,7 +37,8 @@ NODE_TTL_S = 4.0   # The default.
 NODE_RENEW_S = 1.0
 REAP_S = 3.0       # reconnect_timeout; its default is an hour.
 SLACK_S = 1.0      # The promise: gone within [TTL, TTL + 1 s].
-LIVING = 3         # Owners that must never be lost.
+LIVING = 3         # Owners that must never be lost,
+LIVING_TTL_S = 3.0 # who also have to outlive an election.
 SEEN_S = 0.05      # How late we may see it: DNS polls, a busy machine.
 
 
@@ -111,7 +112,7 @@ class Row:
         self.living = Owner([
             {"kind": "native", "service": self.service,
              "id": f"{self.service}-living-{i}", "port": 9000 + i,
-             "ttl_s": TTL_S, "addresses": self.addresses, "first": i}
+             "ttl_s": LIVING_TTL_S, "addresses": self.addresses, "first": i}
             for i in range(LIVING)])
         eventually(self.living.up, "the living register", 30)
         for i in range(LIVING):
@@ -215,7 +216,7 @@ class Row:
                     f"LOST: living owner {9000 + i} vanished from {face} on "
                     f"{address}; its longest time between two answered "
                     f"renewals was {self.living.longest.get(9000 + i, 0):.3f} s"
-                    f" (TTL {TTL_S} s)")
+                    f" (TTL {LIVING_TTL_S} s)")
         for line in self.living.lost():
             if line not in self.extra:
                 self.extra[line] = True
@@ -538,7 +539,7 @@ def main():
               f"{LIVING} owners lived beside each row; longest time between "
               "two answered renewals: "
               f"{max(row['longest_living_s'] for row in ran):.2f} s "
-              f"(TTL {TTL_S:.0f} s). Seed {args.seed}.")
+              f"(TTL {LIVING_TTL_S:.0f} s). Seed {args.seed}.")
     problems = [f"{row['name']}: {problem}" for row in rows
                 for problem in row.get("problems", [])]
     for problem in problems:

@@ -64,8 +64,8 @@ class Keeper(threading.Thread):
     @staticmethod
     def is_unknown(answer):
         """Whether it says that what was to be renewed is not registered."""
-        if answer.status == 200:
-            return b'"unknown":[{' in answer.body
+        if b'"unknown":[{' in answer.body:
+            return True
         return "does not have associated TTL" in answer.text
 
     # A registration with a TTL of its own is renewed at any server. A TTL check
