@@ -263,6 +263,10 @@ void api_async_done(void *request, enum mr_err err, const char *text);
 void api_resume_empty(struct api_request *req, enum mr_err err,
                       const char *text);
 
+/* Whether the output of the check @check_id may be written although its status
+ * stays. Counts it as written. */
+bool api_may_write_output(struct api_request *req, const char *check_id);
+
 /* ------------------------------------------------------------- parsing */
 
 /* Parse a boolean as Go's strconv.ParseBool (1 t T TRUE true True ...).

@@ -477,8 +477,7 @@ enum mr_err api_registry_get(struct api_request *req, struct mr_kv_view *view,
         c.name = name;
         api_depends(req, MR_KV_TOPIC_SERVICE, name);
     } else {
-        api_depends(req, MR_KV_TOPIC_SERVICES, "");
-        req->reply.no_cache = true;
+        api_depends(req, MR_KV_TOPIC_CATALOG, "");
     }
     if (c.list != NULL) {
         err = c.name != NULL ? collect_one(view, &c, c.name, &req->reply.index)

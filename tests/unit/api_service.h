@@ -30,6 +30,9 @@ struct service {
     struct mr_raft raft;
     struct mr_api *api;
     struct mr_lease_age age; /* Of every lease, as the host tells it. */
+    atomic_uint renewals;    /* Leases that were to be renewed. */
+    atomic_uint n_forget;    /* So many of the next are unknown. */
+    atomic_int fail_renew;   /* The code that renewals end with. */
     char answer[1 << 20];    /* The last one, head and body. */
     int status;              /* Of the last answer. */
     const char *body;        /* Likewise. */
@@ -81,6 +84,36 @@ static bool service_lease_age(void *arg, uint64_t lease_id,
     return true;
 }
 
+/* As the engine: a lease that the state has is renewed. */
+static bool service_has_lease(struct service *s, uint64_t id)
+{
+    const Mr__Lease *lease = NULL;
+    struct mr_kv_view *view;
+
+    assert_int_equal(mr_kv_view_begin(s->kv, &view), MR_OK);
+    assert_int_equal(mr_kv_lease_get(view, id, &lease), MR_OK);
+    mr_kv_view_end(view);
+    return lease != NULL;
+}
+
+static enum mr_err service_renew(void *arg, struct mr_lease_renewal *renewal)
+{
+    struct service *s = arg;
+
+    for (size_t i = 0; i < renewal->n_items; i++) {
+        bool is_forgotten = atomic_load(&s->n_forget) > 0;
+
+        atomic_fetch_add(&s->renewals, 1);
+        atomic_fetch_sub(&s->n_forget, is_forgotten ? 1 : 0);
+        renewal->items[i].answer =
+            !is_forgotten && service_has_lease(s, renewal->items[i].id)
+                ? MR_LEASE_RENEWED
+                : MR_LEASE_UNKNOWN;
+    }
+    renewal->done(renewal, (enum mr_err)atomic_load(&s->fail_renew));
+    return MR_OK;
+}
+
 /* Open the store and the ring of its events. */
 static void service_open(struct service *s)
 {
@@ -125,6 +158,7 @@ static int service_start(void **state)
                   .n_meta = 1},
         .host = {.arg = s,
                  .propose = service_propose,
+                 .renew = service_renew,
                  .lease_age = service_lease_age,
                  .why = s->why},
         .kv = s->kv,

@@ -398,7 +398,7 @@ static void failed_writes_are_reported(void **state)
     assert_int_equal(s->status, 503);
     atomic_store(&s->raft.refuse_propose, MR_OK);
     atomic_store(&s->raft.fail_propose, MR_E_NOLEADER);
-    service_ask(s, "PUT", "/v1/agent/check/pass/x", "");
+    service_ask(s, "PUT", "/v1/agent/check/deregister/x", "");
     assert_int_equal(s->status, 500);
     assert_string_equal(s->body, "No cluster leader");
     atomic_store(&s->raft.fail_propose, MR_OK);
