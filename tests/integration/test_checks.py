@@ -264,6 +264,58 @@ def test_service_of_a_follower_is_checked_there_and_seen_everywhere(cluster):
     target.close()
 
 
+@pytest.fixture
+def agent(solo, tmp_path):
+    """An agent that is no server, beside one; with a folder of files."""
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    one = Server("a1", solo.net.address(101), str(tmp_path / "a1"),
+                 [f"-retry-join={solo[0].address}", "-retry-interval=1s",
+                  f"-config-dir={folder}"])
+    one.conf = folder
+    yield one
+    one.kill()
+
+
+def test_agent_runs_its_checks_and_the_cluster_sees_them(solo, agent):
+    target = HttpTarget(solo.net.address(200))
+    define(agent, service={"name": "web", "check": {
+        "http": target.url, "interval": "1s"}})
+    agent.start()
+
+    def seen(wanted):
+        found = solo[0].get("/v1/health/service/web")
+        return [i["Checks"][-1]["Status"] for i in found] == [wanted]
+    eventually(lambda: seen("passing"), "passing in the cluster", 30)
+    target.action = (500, b"")
+    eventually(lambda: seen("critical"), "critical in the cluster")
+    assert solo[0].get("/v1/health/service/web?passing") == []
+    agent.kill()
+    target.action = (200, b"")
+    define(agent, service={"name": "other"})
+    agent.start()
+    eventually(lambda: solo[0].get("/v1/health/service/web") == []
+               and solo[0].get("/v1/health/service/other?passing"),
+               "what left its files while it was down is gone", 30)
+    target.close()
+
+
+def test_agent_follows_an_alias_of_another_node(solo, agent):
+    server = solo[0]
+    agent.start()
+    server.register("db", Check={"TTL": "1h", "CheckID": "dbc",
+                                 "Status": "passing"})
+    eventually(lambda: agent.leader_address(), "the agent has a server", 30)
+    agent.register("front", Check={"AliasNode": server.name,
+                                   "AliasService": "db", "CheckID": "al"})
+    eventually(lambda: server.get("/v1/health/service/front?passing"),
+               "passing", 20)
+    server.put("/v1/agent/check/fail/dbc?note=broken")
+    eventually(lambda: server.get("/v1/health/service/front?passing") == [],
+               "critical", 20)
+    assert "failing: broken" in status(agent, "al")[1]
+
+
 # ---- scripts ----
 
 def test_scripts_from_the_api_need_the_switch(solo):
