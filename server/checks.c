@@ -116,7 +116,7 @@ enum mr_err server_checks_start(struct server_agent *agent,
         .report = report,
         .arg = agent,
     };
-    struct mr_checks *checks;
+    struct mr_checks *checks = NULL;
     enum mr_err err;
 
     if (!cfg->server) { /* The store holds our own node only. */

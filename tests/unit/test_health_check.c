@@ -213,8 +213,8 @@ static void assert_report(struct world *w, const char *status,
     struct report *r = take(w);
 
     if (strcmp(r->status, status) != 0 || strstr(r->output, output) == NULL) {
-        fail_msg("want %s \"%s\", got %s \"%.300s\"", status, output,
-                 r->status, r->output);
+        fail_msg("want %s \"%s\", got %s \"%.300s\"", status, output, r->status,
+                 r->output);
     }
     apply(w, r);
 }
