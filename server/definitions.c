@@ -105,6 +105,7 @@ struct reading {
     const char *file;
     const char *text;
     char place[64]; /* "services[1]" */
+    unsigned line;
     struct mr_detail *detail;
 };
 
@@ -148,7 +149,7 @@ static enum mr_err read_one(struct server_definitions *defs,
         err = complain(r, &problem);
     }
     if (err == MR_OK) {
-        def.line = server_json_line(r->text, r->place);
+        def.line = r->line;
         def.file = mr_strdup(r->file);
         def.part = mr__register__unpack(&allocator, bytes.len, bytes.data);
         err = MR_E_NOMEM;
@@ -162,6 +163,26 @@ static enum mr_err read_one(struct server_definitions *defs,
     return err;
 }
 
+static enum mr_err read_list(struct server_definitions *defs, struct reading *r,
+                             const char *key, bool is_service,
+                             const json_t *list)
+{
+    size_t n = json_array_size(list);
+    unsigned *lines = mr_calloc(n + 1, sizeof *lines);
+    enum mr_err err = lines == NULL ? MR_E_NOMEM : MR_OK;
+
+    if (lines != NULL) {
+        server_json_element_lines(r->text, key, n, lines);
+    }
+    for (size_t i = 0; i < n && err == MR_OK; i++) {
+        (void)snprintf(r->place, sizeof r->place, "%s[%zu]", key, i);
+        r->line = lines[i];
+        err = read_one(defs, r, is_service, json_array_get(list, i));
+    }
+    mr_free(lines);
+    return err;
+}
+
 enum mr_err server_definitions_add(struct server_definitions *defs,
                                    const char *path, const char *text,
                                    const char *key, const json_t *value,
@@ -170,10 +191,10 @@ enum mr_err server_definitions_add(struct server_definitions *defs,
     struct reading r = {.file = path, .text = text, .detail = detail};
     bool is_service = strncasecmp(key, "service", 7) == 0;
     bool is_list = key[strlen(key) - 1] == 's' || key[strlen(key) - 1] == 'S';
-    enum mr_err err = MR_OK;
 
     (void)snprintf(r.place, sizeof r.place, "%s", key);
     if (!is_list) {
+        r.line = server_json_line(text, key);
         return read_one(defs, &r, is_service, value);
     }
     if (!json_is_array(value)) {
@@ -182,11 +203,7 @@ enum mr_err server_definitions_add(struct server_definitions *defs,
                        "'[]interface {}'",
                        path, server_json_line(text, key), key);
     }
-    for (size_t i = 0; i < json_array_size(value) && err == MR_OK; i++) {
-        (void)snprintf(r.place, sizeof r.place, "%s[%zu]", key, i);
-        err = read_one(defs, &r, is_service, json_array_get(value, i));
-    }
-    return err;
+    return read_list(defs, &r, key, is_service, value);
 }
 
 /* ------------------------------------------------------------- the whole */

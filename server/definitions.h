@@ -56,4 +56,9 @@ void server_definitions_json(const struct server_definitions *defs,
  * @text; 1 when there is none. */
 unsigned server_json_line(const char *text, const char *path);
 
+/* The lines of the first @n elements of the array that is the member @key of
+ * the object @text. One walk; 1 for what is not there. */
+void server_json_element_lines(const char *text, const char *key, size_t n,
+                               unsigned *out_lines);
+
 #endif /* MR_SERVER_DEFINITIONS_H */

@@ -119,3 +119,29 @@ unsigned server_json_line(const char *text, const char *path)
     }
     return line_at(text, found);
 }
+
+void server_json_element_lines(const char *text, const char *key, size_t n,
+                               unsigned *out_lines)
+{
+    const char *at = find_member(skip_blank(text), key, strlen(key));
+    const char *counted = text;
+    unsigned line = 1;
+
+    if (at != NULL) {
+        at = skip_blank(skip_string(at));
+        at = skip_blank(at + (*at == ':'));
+        at = *at == '[' ? skip_blank(at + 1) : NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        bool is_there = at != NULL && *at != ']' && *at != '\0';
+
+        out_lines[i] = 1;
+        if (is_there) {
+            line += line_at(counted, at) - 1;
+            counted = at;
+            out_lines[i] = line;
+            at = skip_blank(skip_value(at));
+            at = skip_blank(at + (*at == ','));
+        }
+    }
+}

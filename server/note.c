@@ -20,19 +20,51 @@ void server_note_deinit(struct server_note *note)
     server_list_deinit(&note->checks);
 }
 
-bool server_note_has(const struct server_list *list, const char *id)
+/* Where @id is in the sorted @list, or belongs. */
+static size_t find_id(const struct server_list *list, const char *id)
 {
-    for (size_t i = 0; i < list->n; i++) {
-        if (strcmp(list->items[i], id) == 0) {
-            return true;
+    size_t low = 0;
+    size_t high = list->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (strcmp(list->items[middle], id) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return false;
+    return low;
+}
+
+static bool is_at(const struct server_list *list, size_t at, const char *id)
+{
+    return at < list->n && strcmp(list->items[at], id) == 0;
+}
+
+bool server_note_has(const struct server_list *list, const char *id)
+{
+    return is_at(list, find_id(list, id), id);
 }
 
 static enum mr_err add_id(struct server_list *list, const char *id)
 {
-    return server_note_has(list, id) ? MR_OK : server_list_add(list, id);
+    size_t at = find_id(list, id);
+    enum mr_err err;
+    char *added;
+
+    if (is_at(list, at, id)) {
+        return MR_OK;
+    }
+    err = server_list_add(list, id);
+    if (err == MR_OK) {
+        added = list->items[list->n - 1];
+        memmove(&list->items[at + 1], &list->items[at],
+                (list->n - 1 - at) * sizeof *list->items);
+        list->items[at] = added;
+    }
+    return err;
 }
 
 enum mr_err server_note_add(struct server_note *note,
@@ -72,11 +104,10 @@ enum mr_err server_note_merge(struct server_note *note,
     return err != MR_OK ? err : merge_list(&note->checks, &other->checks);
 }
 
-/* Neither list has an ID twice. */
 static bool same_list(const struct server_list *a, const struct server_list *b)
 {
-    for (size_t i = 0; i < a->n; i++) {
-        if (!server_note_has(b, a->items[i])) {
+    for (size_t i = 0; i < a->n && i < b->n; i++) {
+        if (strcmp(a->items[i], b->items[i]) != 0) {
             return false;
         }
     }

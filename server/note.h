@@ -10,14 +10,14 @@
 #include "server/definitions.h"
 
 struct server_note {
-    struct server_list services; /* IDs. */
-    struct server_list checks;   /* IDs, those of services too. */
+    struct server_list services; /* IDs, sorted, each once. */
+    struct server_list checks;   /* Likewise, those of services too. */
 };
 
 /* Release the texts and leave it empty. */
 void server_note_deinit(struct server_note *note);
 
-/* Whether @list holds @id. */
+/* Whether @list, one of a note's, holds @id. */
 bool server_note_has(const struct server_list *list, const char *id);
 
 /* Add what @defs have to @note. MR_E_NOMEM. */
