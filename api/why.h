@@ -24,7 +24,10 @@ struct why_ending {
 struct why_mark {
     const char *node;
     const char *check_id;
+    const char *service_id;
     const char *sentence; /* With the time. */
+    const char *critical; /* The one that made it critical; NULL: it isn't. */
+    unsigned turn;        /* Greater for what became critical later. */
 };
 
 struct why {
@@ -43,7 +46,9 @@ struct why {
     size_t n_marks;
     struct mr_buf events; /* JSON: the members of an array. */
     const char *last;     /* Sentence of the newest event of its own. */
-    bool last_is_an_end;  /* Of a registration. */
+    const char *cause;    /* Of that end: what had turned critical before. */
+    unsigned n_turns;
+    bool last_is_an_end; /* Of a registration. */
     uint64_t since_ms;
 
     /* What why_state() found. */
@@ -59,8 +64,7 @@ MR_MUST_CHECK enum mr_err why_events(struct why *w, size_t max);
 
 /* Why the check @check_id of @node has its status, as the ring knows it; NULL:
  * it doesn't. */
-const char *why_mark(const struct why *w, const char *node,
-                     const char *check_id);
+const char *why_mark(struct why *w, const char *node, const char *check_id);
 
 /* Remember @node as one where it lives. */
 void why_note_node(struct why *w, const char *node);

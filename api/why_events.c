@@ -198,38 +198,71 @@ static void write_event(struct mr_buf *out, const struct mr_kv_event *event,
     mr_buf_deinit(&time);
 }
 
-/* @sentence is why the check has the status it has, until a later event. */
-static void set_mark(struct why *w, const struct mr_kv_event *event,
-                     const char *sentence)
-{
-    struct why_mark *mark = NULL;
-
-    for (size_t i = 0; i < w->n_marks && mark == NULL; i++) {
-        if (same(w->marks[i].node, event->node) &&
-            strcmp(w->marks[i].check_id, event->id) == 0) {
-            mark = &w->marks[i];
-        }
-    }
-    if (mark == NULL && w->n_marks < WHY_MARKS_MAX) {
-        mark = &w->marks[w->n_marks++];
-        mark->node = keep_text(w, event->node);
-        mark->check_id = keep_text(w, event->id);
-    }
-    if (mark != NULL) {
-        mark->sentence = sentence;
-    }
-}
-
-const char *why_mark(const struct why *w, const char *node,
-                     const char *check_id)
+static struct why_mark *find_mark(struct why *w, const char *node,
+                                  const char *check_id)
 {
     for (size_t i = 0; i < w->n_marks; i++) {
         if (same(w->marks[i].node, node) &&
             strcmp(w->marks[i].check_id, check_id) == 0) {
-            return w->marks[i].sentence;
+            return &w->marks[i];
         }
     }
     return NULL;
+}
+
+/* @sentence is why the check has the status it has, until a later event. */
+static void set_mark(struct why *w, const struct mr_kv_event *event,
+                     const char *sentence)
+{
+    bool is_critical = strcmp(event->status, "critical") == 0;
+    struct why_mark *mark = find_mark(w, event->node, event->id);
+
+    if (mark == NULL && w->n_marks < WHY_MARKS_MAX) {
+        mark = &w->marks[w->n_marks++];
+        *mark =
+            (struct why_mark){.node = keep_text(w, event->node),
+                              .check_id = keep_text(w, event->id),
+                              .service_id = keep_text(w, event->service_id)};
+    }
+    if (mark == NULL) {
+        return;
+    }
+    mark->sentence = sentence;
+    if (!why_text_is_end(event) && is_critical != (mark->critical != NULL)) {
+        mark->critical = is_critical ? sentence : NULL;
+        mark->turn = w->n_turns++;
+    }
+}
+
+/* What had been critical for the longest when @event ended an instance, its own
+ * checks or its node's; NULL: nothing. */
+static const char *cause_of(const struct why *w,
+                            const struct mr_kv_event *event)
+{
+    const struct why_mark *first = NULL;
+
+    if (event->subject == MR_KV_SUBJECT_CHECK ||
+        event->lease_kind == MR__LEASE_KIND__LEASE_REGISTRATION) {
+        return NULL; /* It is its own cause. */
+    }
+    for (size_t i = 0; i < w->n_marks; i++) {
+        const struct why_mark *mark = &w->marks[i];
+
+        if (mark->critical != NULL && same(mark->node, event->node) &&
+            (mark->service_id[0] == '\0' ||
+             strcmp(mark->service_id, event->id) == 0) &&
+            (first == NULL || mark->turn < first->turn)) {
+            first = mark;
+        }
+    }
+    return first == NULL ? NULL : first->critical;
+}
+
+const char *why_mark(struct why *w, const char *node, const char *check_id)
+{
+    const struct why_mark *mark = find_mark(w, node, check_id);
+
+    return mark == NULL ? NULL : mark->sentence;
 }
 
 static void take(void *arg, const struct mr_kv_event *event)
@@ -252,9 +285,8 @@ static void take(void *arg, const struct mr_kv_event *event)
     }
     if (event->subject == w->subject && is_own(w, event)) {
         w->last = timed;
-        w->last_is_an_end =
-            why_text_is_end(event) &&
-            (w->subject != MR_KV_SUBJECT_CHECK || event->status[0] == '\0');
+        w->last_is_an_end = why_text_is_end(event);
+        w->cause = w->last_is_an_end ? cause_of(w, event) : NULL;
     }
 }
 

@@ -40,17 +40,28 @@ static void tell_unknown(const struct why *w, struct mr_buf *out)
     }
 }
 
+/* What happened last, and what that followed from. */
+static void tell_last(const struct why *w, struct mr_buf *out)
+{
+    mr_buf_str(out, w->last);
+    if (w->cause != NULL) {
+        mr_buf_printf(out, ". Before that, %s", w->cause);
+    }
+}
+
 /* The answer in a few sentences. */
 static void summarize(struct why *w, struct mr_buf *out)
 {
     if (w->n_rows == 0 && w->last == NULL) {
         tell_unknown(w, out);
     } else if (w->n_rows == 0) {
-        mr_buf_printf(out, "It is not registered: %s", w->last);
+        mr_buf_str(out, "It is not registered: ");
+        tell_last(w, out);
     } else {
         mr_buf_add(out, w->text.data, w->text.len);
         if (w->last_is_an_end) {
-            mr_buf_printf(out, ". The last one that went: %s", w->last);
+            mr_buf_str(out, ". The last one that went: ");
+            tell_last(w, out);
         }
     }
     mr_buf_byte(out, '.');

@@ -246,7 +246,7 @@ class Check(Row):
     title = "service killed (TTL check at its agent)"
     kind = "check"
     with_agent = True
-    why = ("was not passed for", "critical without a break")
+    why = ("was not passed for",)
 
     def bounds(self):
         ends = (TTL_S, TTL_S + SLACK_S)
@@ -259,7 +259,7 @@ class AgentRow(Row):
 
     kind = "plain"
     with_agent = True
-    why = ("was dead for",)
+    why = ("was dead for", "was silent for")
 
     def flags(self):
         path = os.path.join(self.folder, "reap.json")
@@ -296,7 +296,7 @@ class Both(AgentRow):
     name = "both"
     title = "agent and service killed (TTL check)"
     kind = "check"
-    why = ("critical without a break",)
+    why = Check.why
 
     def flags(self):
         return []
@@ -372,7 +372,7 @@ class Cut(AgentRow):
     name = "cut"
     title = "agent cut off from the servers (TTL check)"
     kind = "check"
-    why = ("critical without a break",)
+    why = Check.why
 
     def flags(self):
         return []

@@ -213,7 +213,9 @@ static void a_reaped_service_names_its_dead_agent(void **state)
                 "was removed by leader n2 in term 4: the agent of node host-7 "
                 "was dead for 10.2 s (reconnect_timeout");
     expect_part(s, "/v1/agent/why/service/web-1", 200,
-                "was made critical by leader n2");
+                ". Before that, check serfHealth on node host-7 was made "
+                "critical by leader n2 in term 4: the agent of node host-7 was "
+                "silent for 10.2 s (node_ttl 4.0 s)");
     expect_part(s, "/v1/agent/why/node/host-7", 200,
                 "It is not registered: node host-7 was removed by leader n2");
 }
