@@ -640,6 +640,7 @@ static int run_on_loop(struct server_agent *a)
         close_all(a);
         (void)uv_run(&a->loop, UV_RUN_DEFAULT);
     }
+    server_registrar_free(a);
     server_client_free(a);
     mr_kv_close(a->kv);
     server_leases_free(a->leases);
