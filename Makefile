@@ -279,7 +279,7 @@ fuzz:
 fuzz-run: $(call narrow,$(FUZZ_BIN))
 	$(Q)scripts/fuzz.sh $(FUZZ_TIME) $(OUT) $(call narrow,$(FUZZ_BIN))
 
-.PHONY: golden campaign deaths bench
+.PHONY: golden campaign deaths locks bench
 ## golden        compare with recorded answers: GOLDEN=dir [AREAS=kv,dns]
 golden: all
 	$(Q)$(PYTHON) tests/integration/golden.py --binary $(OUT)/microreg --golden "$(GOLDEN)" $(if $(AREAS),--areas $(AREAS))
@@ -293,6 +293,11 @@ campaign: all
 deaths: ROUNDS = 20
 deaths: all
 	$(Q)$(PYTHON) tests/integration/deaths.py --binary $(OUT)/microreg --rounds $(ROUNDS) --seed $(SEED)
+
+## locks         kill and pause holders of a lock, and leaders: ROUNDS=200 SEED=1
+locks: ROUNDS = 200
+locks: all
+	$(Q)$(PYTHON) tests/integration/locks.py --binary $(OUT)/microreg --rounds $(ROUNDS) --seed $(SEED)
 
 ## bench         speed, beside peers with PEERS=dir; BENCH_QUICK=1
 bench: all

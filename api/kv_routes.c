@@ -259,10 +259,10 @@ static bool parse_fence(struct api_request *req, struct fence *out)
 
 static void put_done(struct api_request *req, const struct mr_kv_result *result)
 {
+    api_done_bool(req, result); /* First: it begins the answer anew. */
     if (result->verdict == MR_KV_DONE) {
         add_fence(req, result->fence);
     }
-    api_done_bool(req, result);
 }
 
 /* The command of a PUT. */
