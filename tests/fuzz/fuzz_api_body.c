@@ -51,9 +51,8 @@ static void agent_check(struct decode *d, struct mr_slice body)
     Mr__Register reg = MR__REGISTER__INIT;
     Mr__Check check;
     Mr__Check *checks[] = {&check};
-    bool is_script;
 
-    if (define_check(d, body, &check, &is_script) != MR_OK) {
+    if (define_check(d, body, &check) != MR_OK) {
         mr_assert(d->error[0] != '\0');
         return;
     }
