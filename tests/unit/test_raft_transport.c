@@ -29,8 +29,13 @@ struct end {
     enum mr_err probe_err;
     enum frame_refusal probe_refusal;
     unsigned n_snapshots;
+    unsigned n_opaque;
+    char opaque[16]; /* The last. */
+    int http_fd;     /* The last that was handed over; 0: none. */
     bool is_closed;
 };
+
+static char too_long[MR_RAFT_MESSAGE_MAX + 1];
 
 struct world {
     uv_loop_t loop;
@@ -108,6 +113,21 @@ static void on_snapshot(void *arg, uint64_t peer, int fd)
     ((struct end *)arg)->n_snapshots++;
 }
 
+static void on_http(void *arg, int fd)
+{
+    ((struct end *)arg)->http_fd = fd;
+}
+
+static void on_opaque(void *arg, uint64_t peer, struct mr_slice bytes)
+{
+    struct end *e = arg;
+
+    (void)peer;
+    (void)snprintf(e->opaque, sizeof e->opaque, "%.*s", (int)bytes.len,
+                   (const char *)bytes.data);
+    e->n_opaque++;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     (void)timer; /* Makes the loop come round. */
@@ -142,6 +162,8 @@ static void open_end(struct world *w, unsigned i)
         .on_promise = on_promise,
         .on_probed = on_probed,
         .on_snapshot = on_snapshot,
+        .on_http = on_http,
+        .on_opaque = on_opaque,
     };
 
     e->is_in_order = true;
@@ -379,7 +401,7 @@ static void messages_of_outsiders_are_dropped(void **state)
 static void rubbish_ends_the_connection(void **state)
 {
     static const char *const texts[] = {
-        "GET / HTTP/1.1\r\n\r\n",
+        "get / http/1.1\r\n\r\n",
         "mregrpc1\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
         "mregrpc1\0\0\0\x08\0\x40\0\0\0\0\0\0",
         "mregrpc1\0\0\0\x0c\0\x40\0\0\0\0\0\x04\xff\xff\xff\xff",
@@ -396,6 +418,50 @@ static void rubbish_ends_the_connection(void **state)
         (void)close(fd);
     }
     connect_ends(w);
+}
+
+/* Who speaks HTTP is handed over, and nothing of what it said is missing. */
+static void http_is_handed_over_untouched(void **state)
+{
+    static const char text[] = "GET / HTTP/1.1\r\n\r\n";
+    struct world *w = *state;
+    char heard[64] = "";
+    int fd = stranger(w);
+
+    assert_int_equal(send(fd, text, sizeof text - 1, MSG_NOSIGNAL),
+                     sizeof text - 1);
+    WAIT_FOR(w, w->ends[0].http_fd != 0);
+    assert_int_equal(recv(w->ends[0].http_fd, heard, sizeof heard, 0),
+                     sizeof text - 1);
+    assert_string_equal(heard, text);
+    assert_int_equal(send(w->ends[0].http_fd, "hello", 5, MSG_NOSIGNAL), 5);
+    assert_int_equal(recv(fd, heard, sizeof heard, 0), 5);
+    (void)close(w->ends[0].http_fd);
+    (void)close(fd);
+    connect_ends(w);
+}
+
+/* The owner's messages arrive as they are; one that is too long ends the
+ * connection. */
+static void opaque_messages_arrive_whole(void **state)
+{
+    struct world *w = *state;
+    struct mr_buf *out;
+
+    connect_ends(w);
+    out = transport_out(w->ends[0].t, 2);
+    assert_non_null(out);
+    frame_put_opaque(out, mr_slice_str("first"));
+    frame_put_opaque(out, mr_slice_str("second"));
+    transport_flush(w->ends[0].t);
+    WAIT_FOR(w, w->ends[1].n_opaque == 2);
+    assert_string_equal(w->ends[1].opaque, "second");
+    out = transport_out(w->ends[0].t, 2);
+    assert_non_null(out);
+    frame_put_opaque(out, mr_slice(too_long, sizeof too_long));
+    transport_flush(w->ends[0].t);
+    WAIT_FOR(w, w->ends[0].n_down > 0);
+    assert_int_equal(w->ends[1].n_opaque, 2);
 }
 
 /* A Hello that comes byte by byte is understood. */
@@ -479,6 +545,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(messages_of_outsiders_are_dropped,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(rubbish_ends_the_connection, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(http_is_handed_over_untouched, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(opaque_messages_arrive_whole, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(slow_hello_is_understood, setup,
                                         teardown),
