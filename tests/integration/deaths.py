@@ -57,8 +57,16 @@ class Round:
         self.port = 10000 + n
         self.id = f"{row.service}-{n}"
         self.down = []        # servers that are dead or paused
-        self.renewed = None   # (earliest, latest) last sign of life
+        self.renewed = None   # last sign of life: (sent, answered, latest)
         self.cause = ""       # what microreg why said
+        self.deaths = {}      # what died when, for the report
+
+
+    def story(self):
+        """What happened when, counted from the last answered renewal."""
+        told = [("last asked", self.renewed[2]), *self.deaths.items()]
+        return ", ".join(f"{what} at {at - self.renewed[1]:+.3f} s"
+                         for what, at in told)
 
 
 class Row:
@@ -156,6 +164,7 @@ class Row:
             owner.kill()
             self.mend(r)
         self.check_living()
+        return r
 
     def die(self, r, owner):
         """Kill what the row says and set r.renewed."""
@@ -179,12 +188,12 @@ class Row:
         bounds = self.bounds()
         for face in FACES:
             earliest, latest = bounds[face]
-            wait = r.renewed[1] + latest + 5 - time.monotonic()
+            wait = r.renewed[2] + latest + 5 - time.monotonic()
             gone = eventually(
                 lambda f=face: self.observers.gone(f, r.port, self.alive(r)),
                 f"{r.id} is gone from {face}", max(wait, 1))
-            first, last = gone[0] - r.renewed[0], gone[1] - r.renewed[1]
-            self.results[face].append(last)
+            first, last = gone[0] - r.renewed[0], gone[1] - r.renewed[2]
+            self.results[face].append(gone[1] - r.renewed[1])
             if first < earliest:
                 self.problems.append(
                     f"round {r.n}: EARLY: gone from {face} after {first:.3f} s, "
@@ -224,7 +233,13 @@ class Row:
 
     def run(self, rounds, say):
         for n in range(1, rounds + 1):
-            self.play(n)
+            before = len(self.problems)
+            r = self.play(n)
+            for problem in self.problems[before:]:
+                say(f"{self.name} {problem}")
+            if len(self.problems) > before:
+                say(f"{self.name} round {n}: {r.story()}; microreg why: "
+                    f"{r.cause}")
             say(f"{self.name} {n}/{rounds}: " + ", ".join(
                 f"{face} {self.results[face][-1]:.2f} s" for face in FACES))
         return {"name": self.name, "title": self.title, "rounds": rounds,
@@ -273,9 +288,9 @@ class AgentRow(Row):
                 "catalog": (ends[0] + REAP_S, ends[1] + REAP_S)}
 
     def kill_agent(self):
-        sent = time.monotonic()
+        before = time.monotonic()
         self.agent.kill()
-        return sent, time.monotonic()
+        return before, time.monotonic(), time.monotonic()
 
     def die(self, r, owner):
         r.renewed = self.kill_agent()
@@ -311,17 +326,27 @@ class Both(AgentRow):
         r.renewed = owner.renewed(r.port)
 
 
+def kill_in_turn(rng, deaths, r):
+    """Kill all within one second, in any order."""
+    names = list(deaths)
+    rng.shuffle(names)
+    times = sorted([0] + [rng.uniform(0, 0.9) for _ in names[1:]])
+    start = time.monotonic()
+    for name, at in zip(names, times):
+        time.sleep(max(0, start + at - time.monotonic()))
+        deaths[name]()
+        r.deaths[name] = time.monotonic()
+
+
 class WithLeader(Both):
     name = "leader"
     title = "agent, service and leader killed in one second"
 
     def die(self, r, owner):
         leader = self.cluster.wait_leader()
-        deaths = [owner.signal, self.kill_agent, leader.kill]
-        self.rng.shuffle(deaths)
-        for death in deaths:
-            death()
-            time.sleep(self.rng.uniform(0, 0.4))
+        deaths = {"service": owner.signal, "agent": self.kill_agent,
+                  "leader": leader.kill}
+        kill_in_turn(self.rng, deaths, r)
         r.down.append(leader)
         owner.kill()
         r.renewed = owner.renewed(r.port)
@@ -333,11 +358,8 @@ class NativeWithLeader(Row):
 
     def die(self, r, owner):
         leader = self.cluster.wait_leader()
-        deaths = [owner.signal, leader.kill]
-        self.rng.shuffle(deaths)
-        for death in deaths:
-            death()
-            time.sleep(self.rng.uniform(0, 0.8))
+        deaths = {"service": owner.signal, "leader": leader.kill}
+        kill_in_turn(self.rng, deaths, r)
         r.down.append(leader)
         owner.kill()
         r.renewed = owner.renewed(r.port)
@@ -409,7 +431,7 @@ class Cut(AgentRow):
     def die(self, r, owner):
         before = time.monotonic()
         self.net.cut()
-        r.renewed = (before, time.monotonic())
+        r.renewed = (before, time.monotonic(), time.monotonic())
         self.cut_owner = owner
 
     def ask_why(self, r):

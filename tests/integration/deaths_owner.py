@@ -154,16 +154,19 @@ class Owner:
                 self.last[port] = (sent, answered)
             else:
                 self.trouble.append(line.strip())
+                if "ConnectionRefusedError" in line:
+                    self.tried.pop(port, None)  # Nobody heard it.
 
     def up(self):
         return all(spec["port"] in self.last for spec in self.specs)
 
     def renewed(self, port):
-        """(earliest, latest) time of its last renewal. One that was sent and
-        not answered may have been heard."""
+        """When its last answered renewal was sent, when that was answered, and
+        the latest time at which a renewal may have been heard: one that was
+        sent and not answered may."""
         sent, answered = self.last[port]
-        tried = self.tried[port]
-        return sent, answered if tried <= sent else max(answered, tried)
+        tried = self.tried.get(port, sent)
+        return sent, answered, max(answered, tried)
 
     def lost(self):
         return [line for line in self.trouble if line.split()[1] == "lost"]
