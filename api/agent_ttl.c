@@ -28,7 +28,7 @@
 #include "api/renew.h"
 
 /* Looks at the state; more than these need a check that changes all the time. */
-#define ROUNDS_MAX 6
+#define ROUNDS_MAX 8
 
 /* A result on its way; lies in the request's memory. */
 struct report {
@@ -170,7 +170,7 @@ static enum mr_err judge(struct api_request *req, struct report *r,
     r->lease_id = ref.lease_id;
     if (check == NULL || !has_ttl(check)) {
         *out_next = NEXT_REFUSE;
-    } else if (r->n_rounds < ROUNDS_MAX / 2 && !is_news(req, r, check)) {
+    } else if (!is_news(req, r, check)) {
         *out_next = ref.lease_id == 0       ? NEXT_ANSWER
                     : ref.lease_id == tried ? NEXT_UPDATE
                                             : NEXT_RENEW;

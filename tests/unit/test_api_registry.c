@@ -2,7 +2,6 @@
 /* /registry: the native API on a service with a real kv. */
 #include "tests/unit/api_service.h"
 
-
 #define ENDPOINT                                                               \
     "{\"name\":\"Say.Hello\",\"request\":{\"name\":\"Request\",\"type\":"      \
     "\"Request\",\"values\":[{\"name\":\"name\",\"type\":\"string\","          \
