@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #define TCP_BACKLOG 128
 #define UDP_RECEIVE_BYTES (1 << 20) /* The kernel may allow less. */
 #define PORT_TRIES 16
+#define ASKED_MAX 4
 
 /* Sockets on their way to the threads that will own them. */
 struct sockets {
@@ -34,12 +36,21 @@ struct sockets {
     bool is_any[ADDRESSES_MAX * WORKERS_MAX]; /* Beside udp. */
 };
 
+/* A responder for questions that come otherwise than by packet. */
+struct asked {
+    pthread_mutex_t lock;
+    bool is_made; /* Guarded by lock, as the responder. */
+    struct dns_responder responder;
+};
+
 struct mr_dns {
     struct dns_shared shared;
     uint16_t port;
     struct dns_tcp *tcp;
     struct dns_udp **udp;
     size_t n_udp;
+    struct asked asked[ASKED_MAX]; /* For mr_dns_answer(). */
+    atomic_uint next_asked;
 };
 
 union address {
@@ -284,10 +295,14 @@ enum mr_err mr_dns_start(const struct mr_dns_options *options,
     if (dns == NULL) {
         return MR_E_NOMEM;
     }
+    for (size_t i = 0; i < ASKED_MAX; i++) {
+        (void)pthread_mutex_init(&dns->asked[i].lock, NULL); /* Never fails. */
+    }
     dns->shared = (struct dns_shared){.kv = o->kv,
                                       .clock = o->clock,
                                       .random = o->random,
                                       .has_leader = o->has_leader,
+                                      .forward = o->forward,
                                       .arg = o->arg};
     err = dns_config_init(&dns->shared.config, o, detail);
     if (err == MR_OK) {
@@ -316,8 +331,40 @@ void mr_dns_stop(struct mr_dns *dns)
         dns_udp_stop(dns->udp[i]);
     }
     mr_free(dns->udp);
+    for (size_t i = 0; i < ASKED_MAX; i++) {
+        if (dns->asked[i].is_made) {
+            dns_responder_deinit(&dns->asked[i].responder);
+        }
+        (void)pthread_mutex_destroy(&dns->asked[i].lock);
+    }
     dns_config_deinit(&dns->shared.config);
     mr_free(dns);
+}
+
+bool mr_dns_answer(struct mr_dns *dns, struct mr_slice query, bool is_udp,
+                   struct mr_buf *out)
+{
+    unsigned i = atomic_fetch_add(&dns->next_asked, 1) % ASKED_MAX;
+    struct asked *asked = &dns->asked[i];
+    size_t before = out->len;
+    size_t len = 0;
+    uint8_t *room = mr_buf_grow(out, is_udp ? DNS_UDP_MAX : DNS_TCP_MAX);
+
+    if (room == NULL) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&asked->lock); /* Never fails. */
+    if (!asked->is_made) {
+        asked->is_made =
+            dns_responder_init(&asked->responder, &dns->shared) == MR_OK;
+    }
+    if (asked->is_made) {
+        dns_responder_look(&asked->responder);
+        len = dns_respond(&asked->responder, query, !is_udp, room);
+    }
+    (void)pthread_mutex_unlock(&asked->lock);
+    out->len = before + len;
+    return len > 0;
 }
 
 uint16_t mr_dns_port(const struct mr_dns *dns)

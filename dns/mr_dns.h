@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "kv/mr_kv.h"
@@ -26,6 +27,15 @@ struct mr_dns; /* The service: its sockets and threads. */
 struct mr_dns_service_ttl {
     const char *name;
     uint32_t ttl_s;
+};
+
+/* A question that is passed on to a server. Kept until done is called. */
+struct mr_dns_forward {
+    struct mr_slice query; /* The packet. */
+    bool is_udp;           /* How it came: sets the answer's size. */
+    /* Any thread, once, also from within the call; @answer is borrowed, empty
+     * when nobody answered. */
+    void (*done)(struct mr_dns_forward *forward, struct mr_slice answer);
 };
 
 struct mr_dns_options {
@@ -61,6 +71,10 @@ struct mr_dns_options {
     /* Whether the cluster has a leader, as far as this server knows; any
      * thread, must not block. */
     bool (*has_leader)(void *arg);
+    /* Agents without the state only, else NULL: get @forward answered by a
+     * server, within a few seconds. False: not possible, done will not be
+     * called. Any thread; must not block. */
+    bool (*forward)(void *arg, struct mr_dns_forward *forward);
     void *arg;
 };
 
@@ -77,6 +91,11 @@ MR_MUST_CHECK enum mr_err mr_dns_start(const struct mr_dns_options *options,
 
 /* Stop the threads, close the sockets, release everything. NULL is a no-op. */
 void mr_dns_stop(struct mr_dns *dns);
+
+/* Answer the packet @query as if it had come over UDP or TCP, at the end of
+ * @out; false: it gets no answer. Any thread. */
+bool mr_dns_answer(struct mr_dns *dns, struct mr_slice query, bool is_udp,
+                   struct mr_buf *out);
 
 /* The port in use, for tests that asked for 0. */
 uint16_t mr_dns_port(const struct mr_dns *dns);

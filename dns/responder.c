@@ -108,24 +108,37 @@ static size_t respond_fresh(struct dns_responder *r, const struct dns_query *q,
     return len;
 }
 
-size_t dns_respond(struct dns_responder *r, struct mr_slice packet, bool is_tcp,
-                   uint8_t *out)
+bool dns_screen(struct dns_responder *r, struct mr_slice packet,
+                struct dns_query *out_query, uint8_t *out, size_t *out_len)
 {
     enum dns_rcode rcode = DNS_FORMERR;
-    struct dns_set *set;
-    struct dns_query q;
 
     count(&r->counters.queries);
-    switch (dns_query_parse(packet, &q, &rcode)) {
+    *out_len = 0;
+    switch (dns_query_parse(packet, out_query, &rcode)) {
     case DNS_IGNORE:
         count(&r->counters.malformed);
-        return 0;
+        return false;
     case DNS_REJECT:
         count(&r->counters.malformed);
-        return dns_reject_write(packet.data, rcode, out);
+        *out_len = dns_reject_write(packet.data, rcode, out);
+        return false;
     case DNS_ANSWER:
     default:
         break;
+    }
+    return true;
+}
+
+size_t dns_respond(struct dns_responder *r, struct mr_slice packet, bool is_tcp,
+                   uint8_t *out)
+{
+    struct dns_set *set;
+    struct dns_query q;
+    size_t len;
+
+    if (!dns_screen(r, packet, &q, out, &len)) {
+        return len;
     }
     set = dns_cache_get(r->cache, &q);
     if (set == NULL) {

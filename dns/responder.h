@@ -24,6 +24,7 @@ struct dns_shared {
     const struct mr_clock *clock;
     const struct mr_random *random;
     bool (*has_leader)(void *arg);
+    bool (*forward)(void *arg, struct mr_dns_forward *forward);
     void *arg;
 };
 
@@ -54,6 +55,12 @@ void dns_responder_deinit(struct dns_responder *r);
 
 /* Look whether there is a leader: once for every few packets. */
 void dns_responder_look(struct dns_responder *r);
+
+/* For a service that passes questions on: whether @packet is one, which is then
+ * in *@out_query. Else *@out_len bytes in @out, which has room for
+ * DNS_HEADER_LEN, are the answer; 0: send nothing. */
+bool dns_screen(struct dns_responder *r, struct mr_slice packet,
+                struct dns_query *out_query, uint8_t *out, size_t *out_len);
 
 /* Answer @packet. @out has room for DNS_TCP_MAX or DNS_UDP_MAX bytes. Returns
  * the length of the answer; 0: send nothing. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The TCP side. What a connection does next follows from two numbers:
+ * The TCP side. What a connection does next follows from its fields:
  *
  *   out_len == 0: read; answer every whole query in the buffer in one write.
+ *   passed:       a server is asked the first query in the buffer; until it has
+ *                 answered nothing is read.
  *   out_len > 0:  the peer is slow to take answers. Wait until it has, and read
  *                 nothing; then go on with the queries that are left.
  *
@@ -20,7 +22,9 @@
 
 #include "base/list.h"
 #include "base/log.h"
+#include "base/queue.h"
 #include "base/mem.h"
+#include "dns/forward.h"
 #include "dns/tcp.h"
 #include "dns/thread.h"
 
@@ -31,6 +35,18 @@
 #define TICK_MS 500 /* How late a deadline may be noticed. */
 #define BACK_OFF_MS 50
 
+/* A query that a server is asked. Given back through the queue; by then the
+ * connection may be gone. */
+struct passed {
+    struct dns_passed base;
+    struct mr_list link; /* In the queue of answers. */
+    struct dns_tcp *tcp;
+    struct connection *connection; /* NULL: it was closed. TCP thread. */
+    struct mr_buf answer;
+    size_t len;
+    uint8_t query[]; /* Of len bytes. */
+};
+
 struct connection {
     struct mr_list link; /* In the list of connections, quietest first. */
     int fd;
@@ -38,7 +54,9 @@ struct connection {
     size_t have;    /* Bytes in the buffer, a query not yet answered. */
     size_t out_len; /* Bytes that wait in @out to be taken. */
     uint8_t *out;
-    bool in_frame; /* deadline_ms is that of a query, not of idling. */
+    struct passed *passed;
+    uint32_t watched; /* Events that epoll tells. */
+    bool in_frame;    /* deadline_ms is that of a query, not of idling. */
     uint8_t in[FRAME_HEADER_LEN + DNS_TCP_QUERY_MAX];
 };
 
@@ -53,6 +71,8 @@ struct dns_tcp {
     unsigned n_connections;
     _Atomic uint64_t n_open; /* n_connections, for others to read. */
     atomic_bool is_stopping;
+    atomic_uint n_passed;
+    struct mr_queue answers; /* struct passed. */
     struct mr_list connections;
     uint8_t scratch[SCRATCH_LEN];
 };
@@ -70,6 +90,9 @@ static void count_open(struct dns_tcp *t, int step)
 
 static void connection_close(struct dns_tcp *t, struct connection *c)
 {
+    if (c->passed != NULL) {
+        c->passed->connection = NULL;
+    }
     mr_list_remove(&c->link);
     (void)close(c->fd); /* Takes it out of epoll; nothing more is promised. */
     mr_free(c->out);
@@ -91,7 +114,7 @@ static bool close_quietest(struct dns_tcp *t)
 /* Start the time that the connection has for what it does now. */
 static void set_deadline(struct dns_tcp *t, struct connection *c)
 {
-    bool in_frame = c->have > 0 || c->out_len > 0;
+    bool in_frame = c->have > 0 || c->out_len > 0 || c->passed != NULL;
 
     if (in_frame && c->in_frame) {
         return; /* Single bytes do not buy time. */
@@ -105,11 +128,20 @@ static void set_deadline(struct dns_tcp *t, struct connection *c)
     }
 }
 
+/* What epoll is to tell of @c now. */
+static uint32_t wanted(const struct connection *c)
+{
+    if (c->out_len > 0) {
+        return EPOLLOUT;
+    }
+    return c->passed != NULL ? 0 : EPOLLIN;
+}
+
 static bool watch(const struct dns_tcp *t, struct connection *c, int op)
 {
-    struct epoll_event event = {.events = c->out_len > 0 ? EPOLLOUT : EPOLLIN,
-                                .data.ptr = c};
+    struct epoll_event event = {.events = wanted(c), .data.ptr = c};
 
+    c->watched = event.events;
     return epoll_ctl(t->epoll_fd, op, c->fd, &event) == 0;
 }
 
@@ -129,6 +161,64 @@ static size_t frame_len(const struct connection *c, size_t at)
     return c->have - at - FRAME_HEADER_LEN < len ? 0 : FRAME_HEADER_LEN + len;
 }
 
+/* ------------------------------------------------------------- passing on */
+
+/* Any thread. */
+static void on_passed(struct dns_passed *base, struct mr_slice answer)
+{
+    struct passed *p = mr_container_of(base, struct passed, base);
+
+    mr_buf_add(&p->answer, answer.data, answer.len);
+    /* Never closed while questions are on their way, and without a bound. */
+    mr_assert(mr_queue_push(&p->tcp->answers, &p->link) == MR_OK);
+}
+
+static void passed_free(struct passed *p)
+{
+    mr_buf_deinit(&p->answer);
+    mr_free(p);
+}
+
+/* Pass @packet on. Returns the bytes of an answer in @out, when it is known
+ * already. */
+static size_t pass(struct dns_tcp *t, struct connection *c,
+                   struct mr_slice packet, uint8_t *out)
+{
+    struct passed *p;
+    struct dns_query q;
+    size_t len;
+
+    if (!dns_screen(&t->responder, packet, &q, out, &len)) {
+        return len;
+    }
+    p = mr_calloc(1, sizeof *p + packet.len);
+    if (p != NULL) {
+        p->base.n_passed = &t->n_passed;
+        p->base.answered = on_passed;
+        p->tcp = t;
+        p->connection = c;
+        p->len = packet.len;
+        mr_list_init(&p->link);
+        memcpy(p->query, packet.data, packet.len);
+        c->passed = p;
+        if (dns_pass(t->responder.shared, &p->base, &q,
+                     mr_slice(p->query, p->len), false)) {
+            return 0;
+        }
+        c->passed = NULL;
+        passed_free(p);
+    }
+    return dns_servfail_write(packet.data, q.question_len, out);
+}
+
+static size_t respond(struct dns_tcp *t, struct connection *c,
+                      struct mr_slice packet, uint8_t *out)
+{
+    return t->responder.shared->forward != NULL
+               ? pass(t, c, packet, out)
+               : dns_respond(&t->responder, packet, true, out);
+}
+
 /* Answer whole queries while there is room for answers. Returns the bytes of
  * answers in the scratch buffer. false: the connection must end. */
 static bool answer_frames(struct dns_tcp *t, struct connection *c,
@@ -139,7 +229,7 @@ static bool answer_frames(struct dns_tcp *t, struct connection *c,
     size_t frame;
     size_t len;
 
-    while (SCRATCH_LEN - used >= FRAME_MAX) {
+    while (SCRATCH_LEN - used >= FRAME_MAX && c->passed == NULL) {
         frame = frame_len(c, at);
         if (frame == SIZE_MAX) {
             return false;
@@ -147,10 +237,10 @@ static bool answer_frames(struct dns_tcp *t, struct connection *c,
         if (frame == 0) {
             break;
         }
-        len = dns_respond(
-            &t->responder,
+        len = respond(
+            t, c,
             mr_slice(c->in + at + FRAME_HEADER_LEN, frame - FRAME_HEADER_LEN),
-            true, t->scratch + used + FRAME_HEADER_LEN);
+            t->scratch + used + FRAME_HEADER_LEN);
         if (len > 0) {
             dns_put16(t->scratch + used, (unsigned)len);
             used += FRAME_HEADER_LEN + len;
@@ -205,7 +295,7 @@ static bool answer_all(struct dns_tcp *t, struct connection *c)
         if (!answer_frames(t, c, &len) || !send_or_keep(c, t->scratch, len)) {
             return false;
         }
-    } while (c->have != before && c->out_len == 0);
+    } while (c->have != before && c->out_len == 0 && c->passed == NULL);
     return true;
 }
 
@@ -244,19 +334,58 @@ static bool on_writable(struct dns_tcp *t, struct connection *c)
     return answer_all(t, c);
 }
 
-static void on_event(struct dns_tcp *t, struct connection *c)
+/* After @c did something, which went well if @ok: wait for the next. */
+static void go_on(struct dns_tcp *t, struct connection *c, bool ok)
 {
-    bool was_writing = c->out_len > 0;
-    bool ok = was_writing ? on_writable(t, c) : on_readable(t, c);
-
-    if (ok && was_writing != (c->out_len > 0)) {
-        ok = watch(t, c, EPOLL_CTL_MOD);
-    }
-    if (!ok) {
+    if (!ok || (c->watched != wanted(c) && !watch(t, c, EPOLL_CTL_MOD))) {
         connection_close(t, c);
         return;
     }
     set_deadline(t, c);
+}
+
+static void on_event(struct dns_tcp *t, struct connection *c)
+{
+    if (c->passed != NULL && c->out_len == 0) {
+        connection_close(t, c); /* The peer is gone: all that is told. */
+        return;
+    }
+    go_on(t, c, c->out_len > 0 ? on_writable(t, c) : on_readable(t, c));
+}
+
+/* Send @p's answer, then go on with the queries behind it. */
+static void on_answer(struct dns_tcp *t, struct passed *p)
+{
+    struct connection *c = p->connection;
+    size_t len = p->answer.len;
+    bool ok = !mr_buf_failed(&p->answer);
+
+    if (c == NULL) {
+        return;
+    }
+    c->passed = NULL;
+    c->in_frame = false;
+    if (ok) {
+        dns_put16(t->scratch, (unsigned)len);
+        memcpy(t->scratch + FRAME_HEADER_LEN, p->answer.data, len);
+        ok = send_or_keep(c, t->scratch, FRAME_HEADER_LEN + len) &&
+             (c->out_len > 0 || answer_all(t, c));
+    }
+    go_on(t, c, ok);
+}
+
+static void take_answers(struct dns_tcp *t)
+{
+    struct mr_list answers;
+    struct mr_list *at;
+
+    (void)mr_queue_take(&t->answers, &answers);
+    while ((at = mr_list_pop(&answers)) != NULL) {
+        struct passed *p = mr_container_of(at, struct passed, link);
+
+        on_answer(t, p);
+        passed_free(p);
+    }
 }
 
 static void add_connection(struct dns_tcp *t, int fd)
@@ -271,6 +400,7 @@ static void add_connection(struct dns_tcp *t, int fd)
     c->have = 0;
     c->out_len = 0;
     c->out = NULL;
+    c->passed = NULL;
     c->in_frame = true;
     mr_list_init(&c->link);
     count_open(t, 1);
@@ -350,6 +480,13 @@ static void *run(void *arg)
                 on_accept(t, *(const int *)events[i].data.ptr);
             }
         }
+        if (t->responder.shared->forward != NULL) {
+            uint64_t count;
+
+            /* Nothing to read is fine too. */
+            (void)!read(t->wake_fd, &count, sizeof count);
+            take_answers(t);
+        }
         sweep(t);
     }
     return NULL;
@@ -359,6 +496,9 @@ static void free_all(struct dns_tcp *t)
 {
     while (close_quietest(t)) {
     }
+    dns_passed_drain(&t->n_passed);
+    take_answers(t);
+    mr_queue_deinit(&t->answers);
     for (size_t i = 0; i < t->n_fds; i++) {
         (void)close(t->fds[i]); /* Read from only. */
     }
@@ -392,6 +532,16 @@ static enum mr_err watch_all(struct dns_tcp *t)
     return MR_OK;
 }
 
+/* Any thread. */
+static void wake(void *arg)
+{
+    const struct dns_tcp *t = arg;
+    uint64_t one = 1;
+
+    /* Fails only when the counter is full, and then it is readable. */
+    (void)!write(t->wake_fd, &one, sizeof one);
+}
+
 enum mr_err dns_tcp_start(const struct dns_shared *shared, const int *fds,
                           size_t n_fds, unsigned max_connections,
                           struct dns_tcp **out_tcp)
@@ -418,6 +568,8 @@ enum mr_err dns_tcp_start(const struct dns_shared *shared, const int *fds,
     t->n_connections = 0;
     atomic_init(&t->n_open, 0);
     atomic_init(&t->is_stopping, false);
+    atomic_init(&t->n_passed, 0);
+    mr_queue_init(&t->answers, 0, wake, t);
     mr_list_init(&t->connections);
     err = dns_responder_init(&t->responder, shared);
     if (err == MR_OK) {

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "dns/forward.h"
 #include "dns/thread.h"
 #include "dns/udp.h"
 
@@ -26,6 +27,7 @@ struct dns_udp {
     int fd;
     bool is_any;
     atomic_bool is_stopping;
+    atomic_uint n_passed; /* Questions that a server is asked. */
     unsigned n_out;
     size_t arena_used;
     struct mmsghdr in[BATCH];
@@ -114,6 +116,85 @@ static bool is_reflector(const struct sockaddr_storage *from)
            port == 19;
 }
 
+/* A question that a server is asked, and where its answer goes. */
+struct passed {
+    struct dns_passed base;
+    struct dns_udp *udp;
+    struct msghdr header;
+    struct sockaddr_storage from;
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL_LEN];
+    size_t len;
+    uint8_t query[]; /* Of len bytes. */
+};
+
+/* Any thread: sending needs no more than the socket. */
+static void on_answered(struct dns_passed *base, struct mr_slice answer)
+{
+    struct passed *p = mr_container_of(base, struct passed, base);
+    struct iovec iov = {(void *)(uintptr_t)answer.data, answer.len};
+
+    p->header.msg_iov = &iov;
+    p->header.msg_iovlen = 1;
+    /* What cannot be sent at once is dropped, as datagrams may be. */
+    (void)sendmsg(p->udp->fd, &p->header, MSG_DONTWAIT);
+    mr_free(p);
+}
+
+static struct passed *new_passed(struct dns_udp *u, size_t i)
+{
+    const struct msghdr *h = &u->in[i].msg_hdr;
+    size_t len = u->in[i].msg_len;
+    struct passed *p = mr_calloc(1, sizeof *p + len);
+
+    if (p == NULL) {
+        return NULL;
+    }
+    p->base.n_passed = &u->n_passed;
+    p->base.answered = on_answered;
+    p->udp = u;
+    p->from = u->from[i];
+    p->header.msg_name = &p->from;
+    p->header.msg_namelen = h->msg_namelen;
+    if (h->msg_control != NULL) {
+        memcpy(p->control, h->msg_control, h->msg_controllen);
+        p->header.msg_control = p->control;
+        p->header.msg_controllen = h->msg_controllen;
+    }
+    p->len = len;
+    memcpy(p->query, u->queries[i], len);
+    return p;
+}
+
+/* Pass packet @i on. Returns the bytes of an answer in @out that goes out at
+ * once: there is none yet, or never. */
+static size_t pass_one(struct dns_udp *u, size_t i, uint8_t *out)
+{
+    struct mr_slice packet = mr_slice(u->queries[i], u->in[i].msg_len);
+    struct passed *p;
+    struct dns_query q;
+    size_t len;
+
+    if (!dns_screen(&u->responder, packet, &q, out, &len)) {
+        return len;
+    }
+    p = new_passed(u, i);
+    if (p != NULL && dns_pass(u->responder.shared, &p->base, &q,
+                              mr_slice(p->query, p->len), true)) {
+        return 0;
+    }
+    mr_free(p);
+    return dns_servfail_write(packet.data, q.question_len, out);
+}
+
+static size_t respond(struct dns_udp *u, size_t i, uint8_t *out)
+{
+    return u->responder.shared->forward != NULL
+               ? pass_one(u, i, out)
+               : dns_respond(&u->responder,
+                             mr_slice(u->queries[i], u->in[i].msg_len), false,
+                             out);
+}
+
 static void answer_one(struct dns_udp *u, size_t i)
 {
     struct msghdr *h = &u->in[i].msg_hdr;
@@ -126,14 +207,13 @@ static void answer_one(struct dns_udp *u, size_t i)
     if (ARENA_LEN - u->arena_used < DNS_UDP_MAX) {
         flush(u);
     }
-    out = u->arena + u->arena_used;
-    len = dns_respond(&u->responder, mr_slice(u->queries[i], u->in[i].msg_len),
-                      false, out);
-    if (len == 0) {
-        return;
-    }
     if (u->is_any) {
         forget_interface(h);
+    }
+    out = u->arena + u->arena_used;
+    len = respond(u, i, out);
+    if (len == 0) {
+        return;
     }
     u->out_iov[u->n_out] = (struct iovec){out, len};
     h->msg_iov = &u->out_iov[u->n_out];
@@ -183,6 +263,7 @@ enum mr_err dns_udp_start(const struct dns_shared *shared, int fd, bool is_any,
     u->n_out = 0;
     u->arena_used = 0;
     atomic_init(&u->is_stopping, false);
+    atomic_init(&u->n_passed, 0);
     memset(u->out, 0, sizeof u->out);
     err = dns_responder_init(&u->responder, shared);
     if (err != MR_OK) {
@@ -213,7 +294,8 @@ void dns_udp_stop(struct dns_udp *u)
     /* Linux wakes a receiver of an unconnected socket, and says ENOTCONN. */
     (void)shutdown(u->fd, SHUT_RDWR);
     (void)pthread_join(u->thread, NULL); /* Fails only for no thread. */
-    (void)close(u->fd);                  /* Nothing is left to lose. */
+    dns_passed_drain(&u->n_passed);
+    (void)close(u->fd); /* Nothing is left to lose. */
     dns_responder_deinit(&u->responder);
     mr_free(u);
 }

@@ -430,6 +430,7 @@ static enum mr_err start_dns(struct server_agent *a, struct mr_detail *detail)
         .clock = SERVER_CLOCK,
         .random = SERVER_RANDOM,
         .has_leader = has_leader,
+        .forward = cfg->server ? NULL : server_client_dns,
         .arg = a,
     };
     enum mr_err err;

@@ -2,12 +2,16 @@
 /* An agent without -server: its three parts, and what the API asks of them. */
 #include "server/client.h"
 
+#include "base/mem.h"
 #include "server/agent.h"
 #include "server/link.h"
 #include "server/local.h"
 #include "server/sync.h"
 
 #define NS_PER_MS 1000000
+#define DNS_ANSWER_MAX 65535
+#define HEADERS_MAX 4096
+#define DNS_MS 2500 /* A resolver asks somebody else then. */
 
 static void on_linked(void *arg)
 {
@@ -124,6 +128,55 @@ static void host_join(void *arg, const char *address, mr_api_host_cb cb,
     const struct server_agent *a = arg;
 
     server_link_join(a->link, address, cb, request);
+}
+
+/* ------------------------------------------------------------- DNS */
+
+/* A DNS question at a server (RFC 8484, but for its path). */
+struct question {
+    struct mr_api_forward forward;
+    struct mr_dns_forward *dns;
+};
+
+static void on_answered(struct mr_api_forward *forward, enum mr_err err)
+{
+    struct question *q = mr_container_of(forward, struct question, forward);
+    bool is_good = err == MR_OK && forward->status == 200 &&
+                   !mr_buf_failed(&forward->answer);
+
+    q->dns->done(q->dns,
+                 is_good ? mr_buf_slice(&forward->answer) : mr_slice(NULL, 0));
+    mr_buf_deinit(&forward->answer);
+    mr_buf_deinit(&forward->answer_headers);
+    mr_free(q);
+}
+
+bool server_client_dns(void *agent, struct mr_dns_forward *dns)
+{
+    static const char *const headers[] = {"Content-Type",
+                                          "application/dns-message"};
+    const struct server_agent *a = agent;
+    struct question *q = mr_calloc(1, sizeof *q);
+
+    if (q == NULL) {
+        return false;
+    }
+    q->dns = dns;
+    mr_buf_init(&q->forward.answer, DNS_ANSWER_MAX);
+    mr_buf_init(&q->forward.answer_headers, HEADERS_MAX);
+    q->forward.method = "POST";
+    q->forward.target = dns->is_udp ? "/v1/internal/dns?proto=udp"
+                                    : "/v1/internal/dns?proto=tcp";
+    q->forward.headers = headers;
+    q->forward.n_headers = 1;
+    q->forward.body = dns->query;
+    q->forward.timeout_ms = DNS_MS;
+    q->forward.done = on_answered;
+    if (server_link_pass(a->link, &q->forward) != MR_OK) {
+        mr_free(q);
+        return false;
+    }
+    return true;
 }
 
 void server_client_host(struct server_agent *agent, struct mr_api_host *host)

@@ -9,6 +9,7 @@
 
 #include "api/mr_api.h"
 #include "base/err.h"
+#include "dns/mr_dns.h"
 
 struct server_agent;
 
@@ -26,6 +27,9 @@ void server_client_stop(struct server_agent *agent);
 
 /* Release them, when nobody can call any more. */
 void server_client_free(struct server_agent *agent);
+
+/* As mr_dns_options.forward, with the agent as argument. Any thread. */
+bool server_client_dns(void *agent, struct mr_dns_forward *dns);
 
 /* Fill in what the API may ask of an agent without -server. */
 void server_client_host(struct server_agent *agent, struct mr_api_host *host);

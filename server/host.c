@@ -249,6 +249,15 @@ static bool host_lease_age(void *arg, uint64_t lease_id,
     return server_leases_age(a->leases, lease_id, out_age);
 }
 
+static bool host_dns(void *arg, struct mr_slice query, bool is_udp,
+                     struct mr_buf *out)
+{
+    const struct server_agent *a = arg;
+
+    /* DNS starts before the API and ends after it. */
+    return a->dns != NULL && mr_dns_answer(a->dns, query, is_udp, out);
+}
+
 static void host_debug_config(void *arg, struct mr_buf *out_json)
 {
     const struct server_agent *a = arg;
@@ -300,6 +309,7 @@ struct mr_api_host server_host(struct server_agent *agent)
         .propose = host_propose,
         .renew = host_renew,
         .lease_age = host_lease_age,
+        .dns = host_dns,
         .why = agent->why,
     };
 

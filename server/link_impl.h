@@ -21,7 +21,6 @@
 #define LINK_ADDRESS_MAX (MR_HOST_MAX + 8)
 #define LINK_SERVERS_MAX 32
 #define LINK_CONNECT_MS 700
-#define LINK_ANSWER_MAX ((size_t)256 * 1024 * 1024)
 
 struct link_transfer;
 typedef void (*link_ended_fn)(struct link_transfer *t, CURLcode code);
