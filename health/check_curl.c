@@ -279,6 +279,8 @@ check_transfer_new(struct check_run *run, size_t size,
     (void)curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
     (void)curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
     (void)curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    /* A probe that is over does not wait for its name to be looked up. */
+    (void)curl_easy_setopt(t->easy, CURLOPT_QUICK_EXIT, 1L);
     (void)curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     (void)curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);

@@ -5,7 +5,9 @@
  * are waited for, and applied to the store as the server does.
  */
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -42,6 +44,27 @@ struct world {
     int kept[8]; /* Connections that hang. */
     size_t n_kept;
 };
+
+/* Ours comes before the system's: one name hangs until it is let go. */
+static int hang_pipe[2] = {-1, -1};
+
+typedef int (*resolve_fn)(const char *node, const char *service,
+                          const struct addrinfo *hints, struct addrinfo **out);
+
+int getaddrinfo(const char *node, const char *service,
+                const struct addrinfo *hints, struct addrinfo **out)
+{
+    resolve_fn real;
+
+    if (node != NULL && strcmp(node, "hang.test") == 0) {
+        char byte;
+
+        (void)!read(hang_pipe[0], &byte, 1);
+        return EAI_NONAME;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    return real(node, service, hints, out);
+}
 
 static void zero_fill(const struct mr_random *random, void *out, size_t len)
 {
@@ -741,6 +764,33 @@ static void probes_run_beside_each_other(void **state)
     assert_report(w, "passing", "quick");
 }
 
+/* Nor does a name that takes its time to be looked up, also when the probe is
+ * given up before. */
+static void a_name_server_that_hangs_delays_nobody(void **state)
+{
+    struct world *w = *state;
+    Mr__CheckDefinition slow = MR__CHECK_DEFINITION__INIT;
+    Mr__Check check = MR__CHECK__INIT;
+
+    assert_int_equal(pipe(hang_pipe), 0);
+    slow.tcp = S("hang.test:80");
+    slow.interval_ns = INT64_C(60000000000);
+    slow.timeout_ns = INT64_C(200000000);
+    check.check_id = S("a");
+    check.name = S("slow");
+    check.status = S("passing");
+    check.origin = MR__ORIGIN__AGENT;
+    check.definition = &slow;
+    (void)put(w, &check, NULL);
+    run(w);
+    assert_report(w, "critical", "dial tcp hang.test:80: i/o timeout");
+    put_script(w, "echo quick");
+    assert_report(w, "passing", "quick");
+    mr_checks_stop(w->checks);
+    w->checks = NULL;
+    (void)close(hang_pipe[1]); /* Its thread ends by itself. */
+}
+
 /* Stopping does not wait for what is being probed. */
 static void stopping_cancels_probes_and_scripts(void **state)
 {
@@ -840,6 +890,7 @@ int main(void)
         TEST(commands_that_do_not_exist_are_critical),
         TEST(scripts_that_are_not_allowed_do_not_run),
         TEST(probes_run_beside_each_other),
+        TEST(a_name_server_that_hangs_delays_nobody),
         TEST(stopping_cancels_probes_and_scripts),
         TEST(changes_cancel_probes),
         TEST(a_lack_of_memory_is_survived),
