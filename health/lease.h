@@ -40,7 +40,7 @@
 /* Older messages are not believed; longer than a slow round trip. */
 #define LEASE_STALE_MS 500
 
-#define LEASE_ROUND_MS 10   /* Renewals are collected for so long. */
+#define LEASE_ROUND_MS 2    /* Renewals are collected for so long. */
 #define LEASE_BEAT_MS 150   /* The leader is heard at least so often. */
 #define LEASE_RESEND_MS 300 /* What nobody answered is sent again. */
 #define LEASE_ASK_MS 100    /* Likewise, questions for ages. */
