@@ -551,9 +551,33 @@ static void an_unknown_outcome_is_tried_again(void **state)
     assert_int_equal(m->n_commands, 1);
     run(c, 200);
     assert_int_equal(m->n_commands, 2);
-    /* In another term it is decided, whatever it was. */
+    free_cluster(c);
+}
+
+/* In another term it is decided, whatever it was: a lease that is still there can
+ * be renewed, and is ended anew if it is not. */
+static void a_new_term_forgets_what_was_proposed(void **state)
+{
+    struct cluster *c = new_cluster(1);
+    struct member *m = &c->members[0];
+    struct asked a;
+
+    (void)state;
+    lead(c, 0, 1);
+    change(c, 1, 3000);
+    change(c, 2, 3000);
+    run(c, 3100);
+    assert_int_equal(m->n_commands, 1);
+    ask(c, 0, &a, 1);
     lead(c, 0, 2);
     assert_answered(&a, MR_LEASE_RENEWED);
+    run(c, 300);
+    assert_int_equal(m->n_commands, 2);
+    assert_int_equal(m->commands[1].n, 1);
+    assert_int_equal(m->commands[1].ids[0], 2);
+    mr_leases_proposed(m->engine, m->commands[0].ticket, MR_E_NOLEADER, c->now);
+    run(c, 100);
+    assert_int_equal(m->n_commands, 2); /* That outcome is old news. */
     free_cluster(c);
 }
 
@@ -834,6 +858,7 @@ int main(void)
         cmocka_unit_test(ends_come_in_batches),
         cmocka_unit_test(a_renewal_waits_for_the_outcome),
         cmocka_unit_test(an_unknown_outcome_is_tried_again),
+        cmocka_unit_test(a_new_term_forgets_what_was_proposed),
         cmocka_unit_test(time_without_a_leader_does_not_count),
         cmocka_unit_test(a_deaf_leader_ends_nothing),
         cmocka_unit_test(a_pause_is_confirmed),
