@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes: a command goes to raft, its result comes back and is answered. */
 #include <stdio.h>
+#include <string.h>
 
 #include "api/core.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 struct write_op {
     struct mr_write write; /* First: what the state machine finds. */
@@ -63,8 +65,25 @@ static enum api_step after_write(struct api_http *x)
     return step_of(x);
 }
 
+/* The address of the client: of the agent's, when an agent passed it on. */
+static void passed_for(struct api_request *req, char out[INET6_ADDRSTRLEN])
+{
+    const char *chain = api_http_is_adopted(req->http)
+                            ? api_request_header(req, "X-Forwarded-For")
+                            : NULL;
+    const char *last = chain == NULL ? NULL : strrchr(chain, ' ');
+
+    last = last == NULL ? chain : last + 1;
+    if (last != NULL && mr_ip_family(last) != 0) {
+        (void)snprintf(out, INET6_ADDRSTRLEN, "%s", last); /* Fits. */
+    } else {
+        api_http_client(req->http, out);
+    }
+}
+
 /* Who asks and when, for `microreg why`. Fields of a message may come in pieces,
- * so they are appended to what the handler encoded. */
+ * so they are appended to what the handler encoded. What an agent's own sync
+ * sends says itself who it is. */
 static void stamp(struct api_request *req)
 {
     Mr__Command cmd = MR__COMMAND__INIT;
@@ -72,11 +91,13 @@ static void stamp(struct api_request *req)
     char by[INET6_ADDRSTRLEN + 264];
     uint8_t *at;
 
-    api_http_client(req->http, client);
-    (void)snprintf(by, sizeof by, "%.255s for %s",
-                   req->options->agent.node_name, client);
     cmd.time_ms = req->options->clock->wall_ms(req->options->clock);
-    cmd.by = by;
+    if ((req->route->flags & API_INTERNAL) == 0) {
+        passed_for(req, client);
+        (void)snprintf(by, sizeof by, "%.255s for %s", api_asker_node(req),
+                       client);
+        cmd.by = by;
+    }
     at = mr_buf_grow(&req->cmd, mr__command__get_packed_size(&cmd));
     if (at != NULL) {
         (void)mr__command__pack(&cmd, at); /* The length asked for. */

@@ -222,6 +222,28 @@ static void refused_options_may_say_what_is_the_case(void **state)
     assert_int_equal(f->cfg.warnings.n, 0);
 }
 
+/* An agent without -server leaves when it ends, unless it is told not to. */
+static void without_server_the_defaults_of_leaving_are_others(void **state)
+{
+    struct fixture *f = *state;
+
+    load(f, "-server", "-data-dir=/x", NULL);
+    assert_int_equal(f->err, MR_OK);
+    assert_false(f->cfg.leave_on_terminate);
+    assert_true(f->cfg.skip_leave_on_interrupt);
+    load(f, "-data-dir=/x", "-retry-join=y", NULL);
+    assert_int_equal(f->err, MR_OK);
+    assert_true(f->cfg.leave_on_terminate);
+    assert_false(f->cfg.skip_leave_on_interrupt);
+    assert_int_equal(f->cfg.warnings.n, 0);
+    load(f, "-data-dir=/x", NULL);
+    assert_int_equal(f->err, MR_OK);
+    assert_non_null(strstr(f->cfg.warnings.items[0], "no address to join"));
+    parse(f, "{\"leave_on_terminate\": false}");
+    assert_true(server_config_given(&f->cfg, "leave_on_terminate"));
+    assert_false(server_config_given(&f->cfg, "skip_leave_on_interrupt"));
+}
+
 /* -dev is a complete server without a word more. */
 static void dev_needs_nothing(void **state)
 {
@@ -372,8 +394,8 @@ static void contradictions_are_refused(void **state)
     }
     load(f, "-server", NULL);
     assert_refused(f, "data_dir cannot be empty");
-    load(f, "-data-dir=/x", NULL);
-    assert_refused(f, "agents without -server are not supported yet");
+    load(f, "-data-dir=/x", "-bootstrap-expect=3", NULL);
+    assert_refused(f, "requires 'server = true'");
     load(f, "-bootstrap-expect=3", "-data-dir=/x", NULL);
     assert_refused(f, "requires 'server = true'");
     load(f, "-server", "-bootstrap", "-bootstrap-expect=3", NULL);
@@ -482,6 +504,7 @@ int main(void)
         TEST(unknown_flags_name_the_nearest),
         TEST(bad_values_are_refused_by_name),
         TEST(contradictions_are_refused),
+        TEST(without_server_the_defaults_of_leaving_are_others),
         TEST(file_errors_say_where),
         TEST(addresses_that_do_not_serve_are_refused),
         TEST(loading_survives_a_lack_of_memory),
