@@ -381,6 +381,7 @@ bool server_sync_leave(struct server_sync *sync)
     body.node = (char *)sync->self.node_name;
     body.left = true;
     body.left_ms = LEFT_MS;
+    cmd.by = (char *)"an agent that leaves";
     cmd.op_case = MR__COMMAND__OP_DEREGISTER;
     cmd.deregister = &body;
     mr_kv_command_encode(&cmd, &call->body);

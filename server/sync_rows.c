@@ -16,6 +16,7 @@
 #include "api/mr_rows.h"
 #include "base/mem.h"
 
+#define SYNC_BY_MAX 256
 #define COMMANDS_MAX 64 /* In one pass. */
 #define COMMAND_ROWS 64
 #define COMMAND_BYTES ((size_t)256 * 1024)
@@ -368,6 +369,21 @@ static void note_pushed(struct pass *p, const Mr__Register *r)
     }
 }
 
+/* Who sends, for `microreg why`; a TTL that ran out here is named. */
+static void format_by(const struct pass *p, const Mr__Check *const *checks,
+                      size_t n_checks, char out[SYNC_BY_MAX])
+{
+    static const char expired[] = "TTL expired";
+    bool is_expiry = n_checks > 0;
+
+    for (size_t i = 0; i < n_checks; i++) {
+        is_expiry = is_expiry && strncmp(checks[i]->output, expired,
+                                         sizeof expired - 1) == 0;
+    }
+    (void)snprintf(out, SYNC_BY_MAX, "%.200s (%s)", p->diff->self->node_name,
+                   is_expiry ? expired : "sync");
+}
+
 /* Encode one registration; false: it is left for the next pass. */
 static bool push(struct pass *p, const Mr__Service *const *services,
                  size_t n_services, const Mr__Check *const *checks,
@@ -378,10 +394,13 @@ static bool push(struct pass *p, const Mr__Service *const *services,
     Mr__Register body = MR__REGISTER__INIT;
     Mr__Node node = MR__NODE__INIT;
     struct mr_buf *out = new_command(p);
+    char by[SYNC_BY_MAX];
 
     if (out == NULL) {
         return false;
     }
+    format_by(p, checks, n_services == 0 ? n_checks : 0, by);
+    cmd.by = by;
     /* The node is there; the row is only named. Encoding reads only. */
     node.name = (char *)self->node_name;
     node.id = (char *)self->node_id;
@@ -490,10 +509,13 @@ static bool push_removal(struct pass *p, const struct sync_row *row)
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__Deregister body = MR__DEREGISTER__INIT;
     struct mr_buf *out = new_command(p);
+    char by[SYNC_BY_MAX];
 
     if (out == NULL) {
         return false;
     }
+    format_by(p, NULL, 0, by);
+    cmd.by = by;
     body.node = (char *)p->diff->self->node_name;
     body.service_id = row->is_check ? (char *)"" : row->id;
     body.check_id = row->is_check ? row->id : (char *)"";
