@@ -505,8 +505,8 @@ static bool is_too_deep(struct mr_slice body)
 
     for (size_t i = 0; i < body.len; i++) {
         if (in_string) {
-            i += s[i] == '\\';
-            in_string = i < body.len && s[i] != '"';
+            in_string = s[i] != '"';
+            i += s[i] == '\\'; /* What it escapes ends nothing. */
         } else if (s[i] == '"') {
             in_string = true;
         } else if (s[i] == '{' || s[i] == '[') {

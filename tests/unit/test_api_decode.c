@@ -306,6 +306,19 @@ static void deep_nesting_is_refused(void **state)
     assert_string_equal(f->d.error, "exceeded max depth");
 }
 
+/* Brackets in a text are no nesting, whatever the text escapes. */
+static void brackets_in_texts_do_not_nest(void **state)
+{
+    struct fixture *f = *state;
+    char body[4 * DECODE_DEPTH_MAX];
+
+    memset(body, '[', sizeof body);
+    memcpy(body, "{\"x\":\"\\\"", 8);
+    memcpy(body + sizeof body - 3, "\"}", 3);
+    assert_int_equal(decode(f, body), MR_E_INVALID);
+    assert_string_equal(f->d.error, "json: unknown field \"x\"");
+}
+
 /* An error that is longer than its place is cut, not written beyond it. */
 static void long_errors_are_cut(void **state)
 {
@@ -348,8 +361,8 @@ int main(void)
         TEST(durations_may_be_numbers),  TEST(trailing_text_is_ignored),
         TEST(arena_gives_zeroed_memory), TEST(errors_have_gos_words),
         TEST(durations_are_parsed_last), TEST(what_cannot_be_held_is_refused),
-        TEST(deep_nesting_is_refused),   TEST(long_errors_are_cut),
-        TEST(every_allocation_may_fail),
+        TEST(deep_nesting_is_refused),   TEST(brackets_in_texts_do_not_nest),
+        TEST(long_errors_are_cut),       TEST(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests_name("api_decode", tests, NULL, NULL);
