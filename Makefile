@@ -302,6 +302,7 @@ locks: all
 ## bench         speed, beside peers with PEERS=dir; BENCH_QUICK=1
 bench: all
 	$(Q)$(PYTHON) tests/bench/bench.py --binary $(OUT)/microreg --out $(BUILD)/bench.json $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
+	$(Q)$(PYTHON) tests/bench/leases.py --binary $(OUT)/microreg $(if $(filter 1,$(BENCH_QUICK)),--quick)
 
 .PHONY: cover
 ## cover         line coverage of unit, by file
