@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine's inside: one struct, four files that work on it.
+ * The engine's inside: one struct, six files that work on it.
  *
  *   lease.c        life, role, messages, the tick; pauses
- *   lease_renew.c  renewals: waiting, rounds of the leader, forwarding
+ *   lease_queue.c  renewals that wait
+ *   lease_renew.c  the leader's rounds
+ *   lease_forward.c  a follower's renewals on their way to the leader
  *   lease_take.c   what others know: a new leader asks all, a voter the leader
  *   lease_end.c    deadlines
  *
@@ -18,6 +20,9 @@
 #include "health/lease_table.h"
 #include "health/lease_wire.h"
 #include "health/mr_lease.h"
+
+#define LEASE_ROUND_MAX 3000u   /* Leases in a message: always fits. */
+#define LEASE_ROUNDS_PER_TICK 4 /* Bounds one turn of the loop. */
 
 #define LEASE_NEVER (INT64_MIN / 4) /* Sums with it do not overflow. */
 
@@ -55,6 +60,12 @@ struct lease_ref {
     size_t item;
     int64_t asked_ms; /* Our clock. */
     int64_t date_ms;  /* From when it counts, once it is in a batch. */
+};
+
+/* A renewal that another server forwarded. */
+struct lease_forwarded {
+    struct mr_lease_renewal renewal; /* Its link is in l->forwarded. */
+    struct mr_lease_item items[];
 };
 
 /* A growing first-in-first-out of refs. */
@@ -233,6 +244,64 @@ uint64_t lease_voter_bit(const struct mr_leases *l, uint64_t id);
 void lease_after_outage(struct mr_leases *l, int64_t from_ms, int64_t floor_ms,
                         int64_t now);
 
+/* ---- lease_queue.c ---- */
+
+/* The lease that @ref is about. */
+uint64_t lease_ref_id(const struct lease_ref *ref);
+
+/* Put @ref at the end of @q. Room was made when the renewal came: each queue has
+ * it for all that wait. */
+void lease_queue_push(struct lease_queue *q, struct lease_ref ref);
+
+/* Take the first one out of @q, which is not empty. */
+struct lease_ref lease_queue_pop(struct lease_queue *q);
+
+/* Let @ref wait until later_ms. */
+void lease_push_later(struct mr_leases *l, struct lease_ref ref);
+
+/* One lease of a renewal has its answer, or will get none here. */
+void lease_finish(struct mr_leases *l, struct lease_ref ref,
+                  enum mr_lease_answer answer, enum mr_err err);
+
+/* It cannot be told yet: it waits, or the server that forwarded it asks again. */
+void lease_put_off(struct mr_leases *l, struct lease_ref ref);
+
+/* Let the renewal, asked at @asked_ms or before that by @ages, wait in the
+ * queue. MR_E_BUSY, MR_E_NOMEM: it does not. */
+MR_MUST_CHECK enum mr_err lease_accept(struct mr_leases *l,
+                                       struct mr_lease_renewal *r,
+                                       int64_t asked_ms,
+                                       struct lease_items *ages);
+
+/* Send the answers of a forwarded renewal to where it came from. */
+void lease_send_answer(struct mr_leases *l, const struct mr_lease_renewal *r);
+
+/* An empty batch for @n refs, in no list; NULL: no memory. */
+struct lease_batch *lease_batch_new(struct mr_leases *l, size_t n);
+
+/* Add @ref. */
+void lease_batch_add(struct lease_batch *b, struct lease_ref ref);
+
+/* Take what @b holds back into the queue, and free it. */
+void lease_dissolve(struct mr_leases *l, struct lease_batch *b);
+
+/* The batch's items, with their ages at @now, into l->items. */
+void lease_batch_encode(struct mr_leases *l, const struct lease_batch *b,
+                        int64_t now);
+
+/* Send @msg with l->items to @to. */
+void lease_send_items(struct mr_leases *l, struct lease_msg *msg, uint64_t to,
+                      int64_t now);
+
+/* Time out what waits too long; look again at what was put off. */
+void lease_renew_expire(struct mr_leases *l, int64_t now);
+
+/* Nobody of whom we wait for answers is there any more: look again. */
+void lease_renew_restart(struct mr_leases *l);
+
+/* End everything with MR_E_CLOSED. */
+void lease_renew_close(struct mr_leases *l);
+
 /* ---- lease_renew.c ---- */
 
 /* Look at what waits: send it on, or time it out. */
@@ -241,18 +310,18 @@ void lease_renew_tick(struct mr_leases *l, int64_t now);
 /* Milliseconds until lease_renew_tick() has something to do. */
 int64_t lease_renew_wait(const struct mr_leases *l, int64_t now);
 
-/* Nobody of whom we wait for answers is there any more: look again. */
-void lease_renew_restart(struct mr_leases *l);
-
-/* End everything with @err. */
-void lease_renew_close(struct mr_leases *l);
-
-/* The messages. */
+/* RENEW */
 void lease_on_renew(struct mr_leases *l, struct lease_peer *peer,
                     const struct lease_msg *msg, int64_t now);
 /* ACK */
 void lease_on_ack(struct mr_leases *l, struct lease_peer *peer,
                   const struct lease_msg *msg, int64_t now);
+
+/* ---- lease_forward.c ---- */
+
+/* Send the leader what waits. */
+void lease_follow(struct mr_leases *l, int64_t now);
+
 /* FORWARD */
 void lease_on_forward(struct mr_leases *l, struct lease_peer *peer,
                       const struct lease_msg *msg, int64_t now);
