@@ -13,6 +13,7 @@ struct lease_store {
     struct fx_text changes; /* "+ID:TTL" and "-ID". */
     struct fx_text events;
     size_t n_changes;
+    uint64_t places[16]; /* By lease ID. */
 };
 
 FIXTURE void ls_leases(void *arg, const struct mr_kv_lease_change *changes,
@@ -24,6 +25,7 @@ FIXTURE void ls_leases(void *arg, const struct mr_kv_lease_change *changes,
     for (i = 0; i < n; i++) {
         s->n_changes++;
         if (changes[i].is_new) {
+            s->places[changes[i].id % 16] = changes[i].place;
             fx_add(&s->changes, "+%d:%d ", (int)changes[i].id,
                    (int)changes[i].ttl_ms);
         } else {

@@ -452,6 +452,29 @@ static void many_leases_end_at_once(void **state)
     assert_string_equal(s->changes.text, "-3 +4:60000 -1 -2 ");
 }
 
+/* Leases of one node have one place, however its name is written. */
+static void leases_of_a_node_have_one_place(void **state)
+{
+    struct lease_store *s = *state;
+    struct mr_kv_view *view;
+    const Mr__Lease *lease;
+
+    (void)ls_register(
+        s, (struct ls_reg){.node = "n", .service = "a", .ttl_ms = 1});
+    (void)ls_register(
+        s, (struct ls_reg){.node = "N", .service = "b", .ttl_ms = 1});
+    (void)ls_register(
+        s, (struct ls_reg){.node = "m", .service = "a", .ttl_ms = 1});
+    assert_true(s->places[1] == s->places[2]);
+    assert_true(s->places[1] != s->places[3]);
+    view = fx_view(&s->f);
+    assert_int_equal(mr_kv_lease_get(view, 3, &lease), MR_OK);
+    assert_true(mr_kv_lease_place(lease) == s->places[3]);
+    assert_int_equal(mr_kv_lease_get(view, 4, &lease), MR_OK);
+    assert_null(lease);
+    mr_kv_view_end(view);
+}
+
 /* A batch that is not committed tells nothing. */
 static void only_committed_changes_are_told(void **state)
 {
@@ -670,6 +693,7 @@ int main(void)
         TEST(silent_node_gives_its_services_a_deadline),
         TEST(node_without_a_reap_time_stays),
         TEST(many_leases_end_at_once),
+        TEST(leases_of_a_node_have_one_place),
         TEST(only_committed_changes_are_told),
         TEST(restore_tells_all_leases),
         TEST(durable_store_needs_no_clean_close),
