@@ -134,9 +134,12 @@ static void gather(struct mr_leases *l, int64_t now)
     if (l->doomed == NULL) {
         l->doomed = mr_calloc(DUE_MAX, sizeof *l->doomed);
     }
-    for (size_t i = 0; i < DUE_MAX && l->doomed != NULL &&
-                       (lease = lease_table_first(&l->table, &key)) != NULL &&
-                       key + MARGIN_MS <= now;
+    if (l->doomed == NULL) {
+        return; /* They are due in the next tick as well. */
+    }
+    for (size_t i = 0;
+         i < DUE_MAX && (lease = lease_table_first(&l->table, &key)) != NULL &&
+         key + MARGIN_MS <= now;
          i++) {
         if (!lease_is_applied(l, lease)) {
             lease_table_drop(&l->table, lease);
@@ -146,9 +149,7 @@ static void gather(struct mr_leases *l, int64_t now)
                 (struct lease_doomed){lease->place, lease->id};
         }
     }
-    if (l->n_doomed > 0) {
-        qsort(l->doomed, l->n_doomed, sizeof *l->doomed, compare_doomed);
-    }
+    qsort(l->doomed, l->n_doomed, sizeof *l->doomed, compare_doomed);
 }
 
 /* Fill @c with leases that are due and no command has yet. */
