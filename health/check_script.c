@@ -11,10 +11,11 @@
  *
  * The probe is freed when its handles are closed.
  */
-#include <errno.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -212,6 +213,29 @@ static void refuse(struct check_run *run, int code)
     mr_buf_deinit(&out);
 }
 
+/* Let no descriptor of ours reach the command: libraries open some without
+ * O_CLOEXEC, and a command that outlives us would keep our ports and files. */
+static void keep_descriptors(void)
+{
+    struct dirent *entry;
+    DIR *dir;
+
+    if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0) {
+        return;
+    }
+    dir = opendir("/proc/self/fd"); /* Linux before 5.11. */
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+
+        if (fd > STDERR_FILENO) {
+            (void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* It may be closed by now. */
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
+}
+
 /* Start the command with the writing end @fd of the pipe. */
 static int spawn(struct script *s, int fd)
 {
@@ -276,6 +300,7 @@ enum mr_err check_script_start(struct check_run *run)
     }
     rc = uv_pipe_open(&s->pipe, ends[0]);
     mr_assert(rc == 0); /* A pipe of ours. */
+    keep_descriptors();
     rc = spawn(s, ends[1]);
     (void)close(ends[1]); /* The child has it. */
     if (rc != 0) {

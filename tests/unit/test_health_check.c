@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -410,6 +411,20 @@ static void scripts_are_judged_by_their_exit_status(void **state)
     assert_report(w, "passing", "");
     put_script(w, "kill -9 $$");
     assert_report(w, "critical", "");
+}
+
+/* A command gets nothing that is ours, also not what was opened carelessly. */
+static void scripts_inherit_no_descriptors(void **state)
+{
+    struct world *w = *state;
+    int fd = open("/dev/null", O_RDONLY);
+
+    put_script(w, "for f in /proc/$$/fd/*; do case ${f##*/} in 0|1|2|10) ;; "
+                  "*) readlink $f;; esac; done; echo end");
+    run(w);
+    assert_report(w, "passing", "end");
+    assert_string_equal(w->reports[0].output, "end\n");
+    (void)close(fd);
 }
 
 /* Of much output the end is kept. */
@@ -874,6 +889,7 @@ int main(void)
         TEST(long_bodies_are_cut),
         TEST(tcp_connects),
         TEST(scripts_are_judged_by_their_exit_status),
+        TEST(scripts_inherit_no_descriptors),
         TEST(scripts_output_is_bounded),
         TEST(scripts_end_with_their_command),
         TEST(an_unchanged_result_is_reported_once),
