@@ -92,13 +92,17 @@ void api_agent_reload(struct api_request *req)
 }
 
 /* After the server left raft's configuration, or when there was none: its node
- * leaves the catalog. */
-static void forget_node(struct api_request *req)
+ * leaves the catalog. With ?prune it is forgotten at once. */
+static void forget_node(struct api_request *req, bool is_server)
 {
+    const char *prune = api_query(req, "prune");
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__Deregister body = MR__DEREGISTER__INIT;
 
     body.node = (char *)req->arg;
+    body.left = prune == NULL;
+    body.is_server = is_server;
+    body.left_ms = MR_API_LEFT_MS;
     cmd.op_case = MR__COMMAND__OP_DEREGISTER;
     cmd.deregister = &body;
     mr_kv_command_encode(&cmd, &req->cmd);
@@ -112,7 +116,7 @@ static void peer_removed(struct api_request *req, enum mr_err err,
         api_resume_empty(req, err, text);
         return;
     }
-    forget_node(req);
+    forget_node(req, true);
 }
 
 /* Removes a member that has failed; one that lives is left alone, because it
@@ -136,7 +140,7 @@ void api_agent_force_leave(struct api_request *req)
     } else if (found.status == MEMBER_ALIVE) {
         api_reply_empty(req);
     } else if (!found.is_server) {
-        forget_node(req);
+        forget_node(req, false);
     } else {
         api_async_begin(req, peer_removed);
         mr_raft_remove_peer(req->options->raft, found.raft_id, api_async_done,

@@ -259,6 +259,27 @@ static bool write_agent(void *arg, const Mr__Node *node)
     return w->err == MR_OK;
 }
 
+/* A member that left in order. */
+static bool write_left(void *arg, const Mr__Left *left)
+{
+    struct walk *w = arg;
+    struct member m = {
+        .name = left->node->name,
+        .id = left->node->id,
+        .address = left->node->address,
+        .datacenter = left->node->datacenter,
+        .port = w->req->options->agent.server_port,
+        .is_server = left->is_server,
+        .is_voter = true,
+        .status = MEMBER_LEFT,
+    };
+
+    if (find_peer(w, m.name) == NULL && (m.is_server || !w->is_wan)) {
+        write_member(&w->json, &w->req->options->agent, &m, w->is_wan);
+    }
+    return true;
+}
+
 enum mr_err members_write(struct api_request *req, struct mr_kv_view *view,
                           bool is_wan, struct mr_buf *out)
 {
@@ -276,6 +297,9 @@ enum mr_err members_write(struct api_request *req, struct mr_kv_view *view,
     }
     if (err == MR_OK && !is_wan) {
         err = mr_kv_node_list(view, write_agent, &w, NULL);
+    }
+    if (err == MR_OK && w.err == MR_OK) {
+        err = mr_kv_left_list(view, write_left, &w);
     }
     mr_json_array_end(&w.json);
     return err != MR_OK ? err : w.err;

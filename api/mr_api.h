@@ -23,6 +23,9 @@
 #include "kv/mr_kv.h"
 #include "raft/mr_raft.h"
 
+/* How long a member that left in order is remembered (Deregister.left_ms). */
+#define MR_API_LEFT_MS ((uint64_t)24 * 3600 * 1000)
+
 struct mr_api; /* The service: its listeners and workers. */
 
 /* A command on its way through raft. Whoever proposes a kv command embeds this

@@ -26,7 +26,6 @@
 #define COMPARE_JITTER_MS 30000
 #define CALL_MS 5000
 #define COMMAND_WAIT_MS 1000 /* How long a client waits for the cluster. */
-#define LEFT_MS ((uint64_t)24 * 3600 * 1000)
 #define PROPOSE "/v1/internal/propose"
 
 /* ------------------------------------------------------------- waiters */
@@ -380,7 +379,7 @@ bool server_sync_leave(struct server_sync *sync)
     }
     body.node = (char *)sync->self.node_name;
     body.left = true;
-    body.left_ms = LEFT_MS;
+    body.left_ms = MR_API_LEFT_MS;
     cmd.by = (char *)"an agent that leaves";
     cmd.op_case = MR__COMMAND__OP_DEREGISTER;
     cmd.deregister = &body;

@@ -90,6 +90,9 @@ enum mr_err server_upkeep_deregister(struct server_agent *agent)
     enum mr_err err = MR_E_NOMEM;
 
     body.node = (char *)agent->self.node_name;
+    body.left = true;
+    body.is_server = true;
+    body.left_ms = MR_API_LEFT_MS;
     cmd.op_case = MR__COMMAND__OP_DEREGISTER;
     cmd.deregister = &body;
     mr_buf_init(&out, MR_RAFT_COMMAND_MAX);
