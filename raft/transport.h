@@ -8,8 +8,9 @@
  * datacenter and protocol version, and is closed with a reason when they do
  * not fit. Frames collected in a round of the loop leave in one write.
  *
- * Between socket and frames is where TLS will sit: conn_flush() and on_read()
- * of transport.c are the only places that touch bytes of the network.
+ * Between socket and frames is where TLS will sit: transport_conn_flush() and
+ * transport_on_read()
+ * are the only places that touch bytes of the network.
  *
  * Threads: core only.
  */
