@@ -41,6 +41,13 @@ static const struct command commands[] = {
      "All names, or those on one node, sorted.\n\n"
      "      $ microreg catalog services -tags",
      server_cli_catalog_services},
+    {"force-leave", "NODE", HTTP " prune",
+     "Takes a failed node out of the cluster",
+     "For a node that will not come back; one that lives comes back by "
+     "itself.\n"
+     "  -prune also forgets that it was there.\n\n"
+     "      $ microreg force-leave web-7",
+     server_cli_force_leave},
     {"info", "", HTTP " format", "Shows figures of a server",
      "Groups of values: build, raft, kv and others.", server_cli_info},
     {"join", "ADDRESS...", HTTP, "Makes a server join others",
@@ -76,6 +83,20 @@ static const struct command commands[] = {
      "The server hands over, is removed from the cluster, and its process\n"
      "  ends.",
      server_cli_leave},
+    {"lock", "PREFIX CHILD...",
+     HTTP " datacenter child-exit-code monitor-retry n name pass-stdin shell "
+          "timeout try verbose",
+     "Runs a command while it holds a lock",
+     "Takes the lock PREFIX/.lock, or with -n one of so many places, runs "
+     "CHILD\n"
+     "  and gives it back. When the lock is lost, CHILD is ended: SIGTERM, "
+     "and\n"
+     "  after 5 s SIGKILL. It finds in its environment CONSUL_LOCK_HELD=true,\n"
+     "  MICROREG_LOCK_FENCE and MICROREG_LOCK_KEY: writes with\n"
+     "  ?fence=NUMBER&fence-key=KEY are refused when the lock is not held any\n"
+     "  more.\n\n"
+     "      $ microreg lock jobs/backup ./backup.sh",
+     server_cli_lock},
     {"maint", "", HTTP " enable disable reason service",
      "Shows, enables or disables maintenance mode",
      "A node in maintenance, or a service with -service=ID, counts as\n"

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <curl/curl.h>
 #include <jansson.h>
 
 #include "base/buf.h"
@@ -65,6 +66,18 @@ struct server_cli {
     bool enable;
     bool disable;
     const char *reason;
+    /* Locks. */
+    const char *name;
+    const char *limit;
+    const char *timeout;
+    const char *try_for; /* The older name of timeout. */
+    const char *monitor_retry;
+    bool child_exit_code;
+    bool pass_stdin;
+    bool shell; /* True unless told otherwise. */
+    bool verbose;
+    /* Leaving. */
+    bool prune;
     /* Working on a folder. */
     const char *data_dir;
     const char *advertise;
@@ -101,7 +114,9 @@ bool server_cli_wants_json(const struct server_cli *cli);
 
 /* One answer. */
 struct server_answer {
-    long status; /* 0: none came; error says why. */
+    long status;    /* 0: none came; error says why. */
+    uint64_t index; /* X-Consul-Index, or 0. */
+    uint64_t fence; /* X-Microreg-Fence, or 0. */
     struct mr_buf body;
     char error[768];
 };
@@ -117,6 +132,25 @@ bool server_cli_request(const struct server_cli *cli, const char *method,
                         const char *path, const char *query,
                         struct mr_slice body, struct server_answer *out);
 
+/* A request that others can go on beside, in a multi handle of libcurl's. */
+struct server_request {
+    const char *method;        /* Set by the caller, as out. */
+    struct server_answer *out; /* To be released as above. */
+    CURL *curl;
+    struct curl_slist *headers;
+    struct mr_buf url;
+};
+
+/* Prepare r->curl; the rest as server_cli_request(). @body must live until the
+ * end. False: there is nothing to perform. Call server_request_end() in any
+ * case. */
+bool server_request_begin(struct server_request *r,
+                          const struct server_cli *cli, const char *path,
+                          const char *query, struct mr_slice body);
+
+/* Release @r, which ended with @code; returns as server_cli_request(). */
+bool server_request_end(struct server_request *r, CURLcode code);
+
 /* GET and decode JSON: a value to json_decref(), or NULL and out->error. */
 json_t *server_cli_get(const struct server_cli *cli, const char *path,
                        const char *query, struct server_answer *out);
@@ -131,6 +165,10 @@ void server_cli_escape(const char *text, struct mr_buf *out);
  * empty value appends nothing. */
 void server_cli_param(struct mr_buf *query, const char *name,
                       const char *value);
+
+/* Append what the base64 @text decodes to; false with the place of the first
+ * bad byte. */
+bool server_cli_base64(const char *text, struct mr_buf *out, size_t *out_bad);
 
 /* Print @value as indented JSON; returns CLI_OK. */
 int server_cli_print_json(const json_t *value);
@@ -188,6 +226,10 @@ int server_cli_kv_import(struct server_cli *cli);
 int server_cli_kv_put(struct server_cli *cli);
 /* leave */
 int server_cli_leave(struct server_cli *cli);
+/* lock PREFIX CHILD... */
+int server_cli_lock(struct server_cli *cli);
+/* force-leave NODE */
+int server_cli_force_leave(struct server_cli *cli);
 /* maint */
 int server_cli_maint(struct server_cli *cli);
 /* members */

@@ -65,6 +65,23 @@ static const struct cli_flag flags[] = {
     {"modify-index", KIND_U64, AT(modify_index), "For -cas; 0: no such key."},
     {"flags", KIND_U64, AT(flags), "Number to keep with the value."},
     {"session", KIND_TEXT, AT(session), "For -acquire and -release."},
+    {"name", KIND_TEXT, AT(name), "Name of the session that holds the lock."},
+    {"n", KIND_U64, AT(limit),
+     "So many may hold it at a time: a semaphore. Default: 1."},
+    {"timeout", KIND_TEXT, AT(timeout),
+     "Give up when the lock was not free for so long (1m). Default: never."},
+    {"try", KIND_TEXT, AT(try_for), "Older name of -timeout."},
+    {"monitor-retry", KIND_U64, AT(monitor_retry),
+     "So many failures to look at the lock, 1 s apart, are tolerated. "
+     "Default: 3."},
+    {"child-exit-code", KIND_BOOL, AT(child_exit_code),
+     "Exit with 2 when the child failed."},
+    {"pass-stdin", KIND_BOOL, AT(pass_stdin),
+     "The child reads our standard input."},
+    {"shell", KIND_BOOL, AT(shell),
+     "Run the child by $SHELL -c. Default: true."},
+    {"verbose", KIND_BOOL, AT(verbose), "Tell what happens."},
+    {"prune", KIND_BOOL, AT(prune), "Forget the node, not only that it left."},
     {"data-dir", KIND_TEXT, AT(data_dir), "Data folder of the server."},
     {"advertise", KIND_TEXT, AT(advertise),
      "Address of the server, IP[:port], as it will run."},
@@ -224,6 +241,7 @@ enum mr_err server_cli_parse(struct server_cli *cli, const char *allowed,
     int at = 0;
 
     memset(cli, 0, sizeof *cli);
+    cli->shell = true;
     read_environment(cli);
     while (at < argc && argv[at][0] == '-' && argv[at][1] != '\0') {
         const char *word = argv[at++];

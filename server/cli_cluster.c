@@ -316,6 +316,24 @@ int server_cli_leave(struct server_cli *cli)
                "Error leaving");
 }
 
+int server_cli_force_leave(struct server_cli *cli)
+{
+    struct mr_buf path = MR_BUF_INIT;
+    int status;
+
+    if (cli->argc != 1) {
+        return server_cli_fail("A single node name must be specified");
+    }
+    mr_buf_str(&path, "/v1/agent/force-leave/");
+    server_cli_escape(cli->argv[0], &path);
+    if (cli->prune) {
+        mr_buf_str(&path, "?prune=1");
+    }
+    status = put(cli, mr_buf_cstr(&path), NULL, "Error force leaving");
+    mr_buf_deinit(&path);
+    return status;
+}
+
 int server_cli_reload(struct server_cli *cli)
 {
     return put(cli, "/v1/agent/reload", "Configuration reload triggered",

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <curl/curl.h>
 
@@ -211,51 +212,90 @@ static bool judge(struct server_answer *out)
     return false;
 }
 
-bool server_cli_request(const struct server_cli *cli, const char *method,
-                        const char *path, const char *query,
-                        struct mr_slice body, struct server_answer *out)
+/* The numbers that some answers carry in their headers. */
+static size_t on_header(char *data, size_t size, size_t n, void *arg)
 {
-    struct mr_buf url = MR_BUF_INIT;
-    struct curl_slist *headers;
+    static const char index[] = "X-Consul-Index: ";
+    static const char fence[] = "X-Microreg-Fence: ";
+    struct server_answer *out = arg;
+
+    /* libcurl ends a header's line with CR and LF, where strtoull() stops. */
+    if (size * n > sizeof index - 1 &&
+        strncasecmp(data, index, sizeof index - 1) == 0) {
+        out->index = strtoull(data + sizeof index - 1, NULL, 10);
+    } else if (size * n > sizeof fence - 1 &&
+               strncasecmp(data, fence, sizeof fence - 1) == 0) {
+        out->fence = strtoull(data + sizeof fence - 1, NULL, 10);
+    }
+    return size * n;
+}
+
+bool server_request_begin(struct server_request *r,
+                          const struct server_cli *cli, const char *path,
+                          const char *query, struct mr_slice body)
+{
+    struct server_answer *out = r->out;
     const char *socket;
     char token[512];
-    CURLcode code;
-    CURL *curl = curl_easy_init();
 
     memset(out, 0, sizeof *out);
     mr_buf_init(&out->body, ANSWER_MAX_BYTES);
-    base_url(cli, &url, &socket);
-    whole_url(cli, path, query, &url);
+    r->url = (struct mr_buf)MR_BUF_INIT;
+    r->headers = NULL;
+    r->curl = NULL;
+    base_url(cli, &r->url, &socket);
+    whole_url(cli, path, query, &r->url);
     if (find_token(cli, token, sizeof token) != MR_OK) {
         (void)snprintf(out->error, sizeof out->error,
                        "Error loading token file %s: %s", cli->token_file,
                        strerror(errno));
-        curl_easy_cleanup(curl);
-        mr_buf_deinit(&url);
         return false;
     }
-    headers = make_headers(token);
-    if (curl == NULL || headers == NULL || mr_buf_failed(&url)) {
+    r->curl = curl_easy_init();
+    r->headers = make_headers(token);
+    if (r->curl == NULL || r->headers == NULL || mr_buf_failed(&r->url)) {
         (void)snprintf(out->error, sizeof out->error, "out of memory");
-        goto done;
+        return false;
     }
-    (void)curl_easy_setopt(curl, CURLOPT_URL, mr_buf_cstr(&url));
-    (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    (void)curl_easy_setopt(r->curl, CURLOPT_URL, mr_buf_cstr(&r->url));
+    (void)curl_easy_setopt(r->curl, CURLOPT_HTTPHEADER, r->headers);
+    (void)curl_easy_setopt(r->curl, CURLOPT_HEADERFUNCTION, on_header);
+    (void)curl_easy_setopt(r->curl, CURLOPT_HEADERDATA, out);
     if (socket != NULL) {
-        (void)curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
+        (void)curl_easy_setopt(r->curl, CURLOPT_UNIX_SOCKET_PATH, socket);
     }
-    send_it(curl, cli, method, body, out);
-    code = curl_easy_perform(curl);
-    if (code != CURLE_OK) {
-        explain(curl, code, method, mr_buf_cstr(&url), out);
-        goto done;
+    send_it(r->curl, cli, r->method, body, out);
+    return true;
+}
+
+bool server_request_end(struct server_request *r, CURLcode code)
+{
+    struct server_answer *out = r->out;
+
+    if (r->curl == NULL || out->error[0] != '\0') {
+        /* It never began. */
+    } else if (code != CURLE_OK) {
+        explain(r->curl, code, r->method, mr_buf_cstr(&r->url), out);
+    } else {
+        (void)curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &out->status);
     }
-    (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &out->status);
-done:
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(curl);
-    mr_buf_deinit(&url);
+    curl_slist_free_all(r->headers);
+    curl_easy_cleanup(r->curl);
+    mr_buf_deinit(&r->url);
     return out->status != 0 && judge(out);
+}
+
+bool server_cli_request(const struct server_cli *cli, const char *method,
+                        const char *path, const char *query,
+                        struct mr_slice body, struct server_answer *out)
+{
+    struct server_request r = {.method = method, .out = out};
+    CURLcode code = CURLE_OK;
+
+    if (server_request_begin(&r, cli, path, query, body)) {
+        code = curl_easy_perform(r.curl);
+    }
+    return server_request_end(&r, code);
 }
 
 json_t *server_cli_get(const struct server_cli *cli, const char *path,

@@ -31,8 +31,7 @@ static int sextet(char c)
     return at == NULL ? -1 : (int)(at - digits);
 }
 
-/* Append what @text decodes to; false with the place of the first bad byte. */
-static bool decode_base64(const char *text, struct mr_buf *out, size_t *out_bad)
+bool server_cli_base64(const char *text, struct mr_buf *out, size_t *out_bad)
 {
     uint32_t bits = 0;
     size_t n = 0;
@@ -66,7 +65,7 @@ static void print_value(const json_t *entry, bool as_base64)
 
     if (as_base64) {
         (void)fputs(text, stdout);
-    } else if (decode_base64(text, &bytes, &bad) && bytes.len > 0) {
+    } else if (server_cli_base64(text, &bytes, &bad) && bytes.len > 0) {
         (void)fwrite(bytes.data, 1, bytes.len, stdout);
     }
     mr_buf_deinit(&bytes);
@@ -280,7 +279,7 @@ int server_cli_kv_put(struct server_cli *cli)
         status = read_argument(cli->argv[1], &value);
     }
     if (status == CLI_OK && cli->base64 &&
-        !decode_base64(mr_buf_cstr(&value), &bytes, &bad)) {
+        !server_cli_base64(mr_buf_cstr(&value), &bytes, &bad)) {
         status = server_cli_fail("Error! Cannot base 64 decode data: illegal "
                                  "base64 data at input byte %zu",
                                  bad);
@@ -415,7 +414,7 @@ static int import_entry(struct server_cli *cli, const json_t *entry)
     if (key == NULL) {
         return server_cli_fail("Cannot unmarshal data: an entry has no key");
     }
-    if (!decode_base64(server_json_text(entry, "value"), &bytes, &bad)) {
+    if (!server_cli_base64(server_json_text(entry, "value"), &bytes, &bad)) {
         status = server_cli_fail("Error base 64 decoding value for key: %s, "
                                  "illegal base64 data at input byte %zu",
                                  key, bad);
