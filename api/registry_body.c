@@ -15,7 +15,7 @@
 /* The table of struct registry_<what>. */
 #define TABLE(what, texts)                                                     \
     {                                                                          \
-        .go_name = texts, .fields = what##_fields,                             \
+        .go_name = (texts), .fields = what##_fields,                           \
         .n_fields = MR_ARRAY_LEN(what##_fields),                               \
         .size = sizeof(struct registry_##what), .init = init_##what,           \
         .skips_unknown = true                                                  \
