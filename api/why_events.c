@@ -6,6 +6,7 @@
  * lived and when it ended; the second takes those and what happened around them:
  * the death of its node's agent, and the checks and nodes that fell with it.
  */
+#include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 
@@ -76,13 +77,17 @@ static bool is_with_an_ending(const struct why *w,
     return false;
 }
 
+static bool is_of_agent(const struct mr_kv_event *event)
+{
+    return event->subject == MR_KV_SUBJECT_CHECK &&
+           strcmp(event->id, MR_HEALTH_CHECK_ID) == 0;
+}
+
 /* Whether @event happened to the agent of a node where it lived, or together
  * with its end. */
 static bool is_around(const struct why *w, const struct mr_kv_event *event)
 {
-    bool is_agent = event->subject == MR_KV_SUBJECT_CHECK &&
-                    strcmp(event->id, MR_HEALTH_CHECK_ID) == 0 &&
-                    event->kind != MR_KV_EVENT_REGISTERED;
+    bool is_agent = is_of_agent(event);
 
     if (event->subject != MR_KV_SUBJECT_NODE &&
         event->subject != MR_KV_SUBJECT_CHECK) {
@@ -265,26 +270,37 @@ const char *why_mark(struct why *w, const char *node, const char *check_id)
     return mark == NULL ? NULL : mark->sentence;
 }
 
+/* Append when @event was, and return the sentence in memory of the request. */
+static const char *timed(struct why *w, const struct mr_kv_event *event,
+                         struct mr_buf *sentence)
+{
+    mr_buf_str(sentence, ", at ");
+    why_text_time(sentence, event->time_ms);
+    mr_buf_printf(sentence, " (revision %" PRIu64 ")", event->revision);
+    w->failed |= mr_buf_failed(sentence);
+    return keep_text(w, mr_buf_cstr(sentence));
+}
+
 static void take(void *arg, const struct mr_kv_event *event)
 {
     struct why *w = arg;
     struct mr_buf text = MR_BUF_INIT;
-    const char *timed;
+    /* That an agent came back ends an explanation, and is none itself. */
+    bool is_silent = is_of_agent(event) && !is_own(w, event) &&
+                     event->kind == MR_KV_EVENT_REGISTERED;
+    const char *sentence;
 
     why_text_event(&text, event);
-    write_event(&w->events, event, mr_buf_cstr(&text));
-    mr_buf_str(&text, ", at ");
-    why_text_time(&text, event->time_ms);
-    mr_buf_printf(&text, " (revision %llu)",
-                  (unsigned long long)event->revision);
-    w->failed |= mr_buf_failed(&text);
-    timed = keep_text(w, mr_buf_cstr(&text));
+    if (!is_silent) {
+        write_event(&w->events, event, mr_buf_cstr(&text));
+    }
+    sentence = timed(w, event, &text);
     mr_buf_deinit(&text);
     if (event->subject == MR_KV_SUBJECT_CHECK) {
-        set_mark(w, event, timed);
+        set_mark(w, event, sentence);
     }
     if (event->subject == w->subject && is_own(w, event)) {
-        w->last = timed;
+        w->last = sentence;
         w->last_is_an_end = why_text_is_end(event);
         w->cause = w->last_is_an_end ? cause_of(w, event) : NULL;
     }

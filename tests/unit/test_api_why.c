@@ -220,6 +220,27 @@ static void a_reaped_service_names_its_dead_agent(void **state)
                 "It is not registered: node host-7 was removed by leader n2");
 }
 
+/* An agent that came back and died again: the second death counts. */
+static void an_old_death_explains_nothing(void **state)
+{
+    struct service *s = *state;
+    char *first;
+
+    add(s, "host-7", 4000, "web", "web-1");
+    end_lease(s, MR__LEASE_KIND__LEASE_NODE);
+    end_lease(s, MR__LEASE_KIND__LEASE_NODE_REAP);
+    service_ask(s, "GET", "/v1/agent/why/service/web-1", "");
+    first = strdup(strstr(s->body, ". Before that, "));
+    *strstr(first, "\",\"") = '\0';
+    add(s, "host-7", 4000, "web", "web-1");
+    end_lease(s, MR__LEASE_KIND__LEASE_NODE);
+    end_lease(s, MR__LEASE_KIND__LEASE_NODE_REAP);
+    service_ask(s, "GET", "/v1/agent/why/service/web-1", "");
+    assert_non_null(strstr(s->body, ". Before that, check serfHealth"));
+    assert_null(strstr(s->body, first));
+    free(first);
+}
+
 /* A service without any lease is one that can become a zombie. */
 static void a_service_that_nobody_renews_says_so(void **state)
 {
@@ -444,6 +465,7 @@ int main(void)
         with_service(a_deregistered_service_says_who_did_it),
         with_service(a_hidden_service_names_its_dead_agent),
         with_service(a_reaped_service_names_its_dead_agent),
+        with_service(an_old_death_explains_nothing),
         with_service(a_service_that_nobody_renews_says_so),
         with_service(an_unknown_service_was_never_heard_of),
         with_service(the_number_of_events_can_be_chosen),
