@@ -9,8 +9,7 @@
  * not fit. Frames collected in a round of the loop leave in one write.
  *
  * Between socket and frames is where TLS will sit: transport_conn_flush() and
- * transport_on_read()
- * are the only places that touch bytes of the network.
+ * transport_on_read() are the only places that touch bytes of the network.
  *
  * Threads: core only.
  */
