@@ -323,8 +323,10 @@ int64_t lease_majority(const int64_t *values, size_t n)
 static void step_down(struct mr_leases *l, int64_t now)
 {
     lease_end_forget(l);
-    if (l->phase == LEASE_LEADS && !l->is_deaf) {
-        l->contact_ms = now;
+    if (l->phase == LEASE_LEADS) {
+        int64_t heard = l->is_deaf ? l->deaf_ms : now;
+
+        l->contact_ms = heard > l->contact_ms ? heard : l->contact_ms;
     }
     l->phase = LEASE_FOLLOWS;
     l->must_confirm = false;

@@ -104,6 +104,7 @@ static void begin_leading(struct mr_leases *l, int64_t floor_ms,
         l->peers[i].heard_ms = now;
     }
     lease_after_outage(l, contact_ms, floor_ms, now);
+    l->contact_ms = now; /* Whoever takes over from us: that time is counted. */
 }
 
 /* What the voters said so far. */
