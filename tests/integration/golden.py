@@ -16,7 +16,7 @@ import tempfile
 
 from cluster import Server, eventually
 
-AREAS = "status,kv,catalog,agent,health,blocking,errors,dns"
+AREAS = "status,kv,catalog,agent,health,session,blocking,errors,dns"
 ADDRESS = "127.0.0.1"
 
 
