@@ -16,6 +16,8 @@
 
 #include "base/mem.h"
 
+#define LOOKUP_REST_MS 15000 /* After a name server that hung. */
+
 struct check_curl {
     struct mr_checks *runner;
     CURLM *multi;
@@ -31,6 +33,18 @@ struct polled {
 };
 
 /* ------------------------------------------------------------- the loop */
+
+/* A name that is still being looked up when the time is over leaves a thread of
+ * libcurl's behind, until the resolver gives up. So few of them come to be. */
+static void note_lookup(struct check_transfer *t)
+{
+    curl_off_t looked_up_us = 0;
+
+    (void)curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up_us);
+    if (looked_up_us == 0 && t->probe.run != NULL) {
+        t->probe.run->rest_ms = LOOKUP_REST_MS;
+    }
+}
 
 /* The next request of a probe that has several. */
 static void begin_again(struct check_curl *curl, struct check_transfer *t)
@@ -56,6 +70,9 @@ static void take_ended(struct check_curl *curl)
 
         (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t);
         (void)curl_multi_remove_handle(curl->multi, easy); /* It is in there. */
+        if (code == CURLE_OPERATION_TIMEDOUT) {
+            note_lookup(t);
+        }
         if (code == CURLE_OPERATION_TIMEDOUT &&
             check_probe_is_stale(&t->probe)) {
             check_probe_give_up(&t->probe);

@@ -100,6 +100,8 @@ struct check_run {
     uint64_t state_output; /* Hash. */
     bool is_state_blank;   /* It has no output yet. */
 
+    uint64_t rest_ms; /* The next probe comes so late at least; once. */
+
     uint64_t reported;       /* Hash of the last report's result; 0: none. */
     uint64_t reported_ms;    /* When that was. */
     uint64_t output_next_ms; /* Output alone is not reported before. */

@@ -248,12 +248,15 @@ void check_run_result(struct check_run *run, enum check_status status,
 {
     uint64_t part = run->interval_ms / JITTER_PART;
     uint64_t jitter = check_random(run->runner, 2 * part);
+    uint64_t next_ms = run->interval_ms - part + jitter;
 
+    next_ms = next_ms > run->rest_ms ? next_ms : run->rest_ms;
+    run->rest_ms = 0;
     atomic_fetch_add(&run->runner->stat_probes, 1);
     if (check_judge_note(&run->judge, status)) {
         take_result(run, status, output);
     }
-    set_due(run, check_now_ms(run->runner) + run->interval_ms - part + jitter);
+    set_due(run, check_now_ms(run->runner) + next_ms);
 }
 
 /* ------------------------------------------------------------- probes */
