@@ -198,9 +198,8 @@ bool api_response_is_true(const struct api_http *x)
 
     return out->len == 4 && memcmp(out->data, "true", 4) == 0 &&
            req->reply.status == 200 && req->reply.n_headers == 0 &&
-           !x->has_answer &&
-           req->route->needs == API_WRITE && !x->accepts_gzip && !req->pretty &&
-           !x->close_after;
+           !x->has_answer && req->route->needs == API_WRITE &&
+           !x->accepts_gzip && !req->pretty && !x->close_after;
 }
 
 void api_response_release(struct MHD_Response *response)

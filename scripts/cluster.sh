@@ -8,14 +8,15 @@
 #                            wait for a leader, register the greeter by HTTP PUT,
 #                            resolve it by dig
 #   cluster.sh status        a line a server: address, role, term, revision, pid
-#   cluster.sh kill|pause|resume|restart <n|leader|follower>
+#   cluster.sh kill|pause|resume|restart <n|leader|follower|a1>
 #   cluster.sh stop          stop all, keep the data
 #   cluster.sh clean         stop all, remove data and logs
-#   cluster.sh logs <n>      the log of one server
+#   cluster.sh logs <n|a1>   the log of one server or agent
 #
 #   --net 127.1.0     other addresses (127.1.0.1 ...), to run clusters side by side
 #   --dir DIR         data, logs, pids (default build/cluster)
-#   --agents M        M agents without -server beside the servers (.101 ...)
+#   --agents M        M agents without -server beside the servers: a1, a2 ... on
+#                     the addresses .101, .102 ... with the same ports
 #   --flags "..."     passed to every `microreg agent`
 #
 # MICROREG=path uses that binary and builds nothing.
@@ -91,6 +92,11 @@ save_conf() {
 }
 
 # ---- one server --------------------------------------------------------------
+
+# The members, agents first: they leave while there are servers to tell.
+names_to_stop() {
+	names | tac
+}
 
 # Members are named n1, n2 ... (servers) and a1, a2 ... (agents).
 names() {
@@ -251,6 +257,11 @@ has_leader() {
 	done
 }
 
+# Its HTTP port answers; an agent needs a moment to find the servers.
+is_ready() {
+	curl -sf --max-time 2 -o /dev/null "http://$1:$HTTP_PORT/v1/catalog/nodes"
+}
+
 resolves_greeter() {
 	[[ -n $(dig "@$1" -p "$DNS_PORT" +short +time=1 +tries=1 greeter.service.micro srv) ]]
 }
@@ -275,6 +286,7 @@ start() {
 		done
 	fi
 	n_servers=${argument:-3}
+	[[ $agents -le 100 ]] || die "start takes up to 100 agents, not $agents"
 	[[ $n_servers =~ ^[1-9]$ ]] || die "start wants 1 to 9 servers, not '$n_servers'"
 	net=${net:-127.0.0}
 	if [[ -z ${MICROREG:-} ]]; then
@@ -285,13 +297,19 @@ start() {
 	mkdir -p "$dir"
 	save_conf
 
-	echo "Starting $n_servers servers in $dir"
+	if [[ $agents -eq 0 ]]; then
+		echo "Starting $n_servers servers in $dir"
+	else
+		echo "Starting $n_servers servers and $agents agents in $dir"
+	fi
 	for name in $(names); do launch "$name"; done
 	wait_for "$LEADER_WAIT_S" has_leader || die "no leader after $LEADER_WAIT_S s: see $dir/*.log"
 	echo
 	status
 
-	last=$(address "n$n_servers")
+	last=$(names | tail -n 1)
+	last=$(address "$last")
+	wait_for 10 is_ready "$last" || die "$last does not answer"
 	show curl -sS -f -X PUT -d '{"Name":"greeter","Port":8080}' \
 		"http://$last:$HTTP_PORT/v1/agent/service/register"
 	for name in $(names); do
@@ -308,6 +326,7 @@ start() {
 
 status() {
 	local name at pid role term revision leader
+	# The last column: who leads, as a server says; the server that an agent uses.
 	printf '%-5s %-16s %-10s %-6s %-10s %-8s %s\n' name address role term revision pid leader
 	for name in $(names); do
 		at=$(address "$name")
@@ -319,6 +338,8 @@ status() {
 			role=paused
 		elif [[ $name == a* ]]; then
 			role=agent
+			leader=$(json "http://$at:$HTTP_PORT/v1/agent/self" Stats.link.server) || leader=no-answer
+			leader=${leader:-none}
 		else
 			read -r role term revision leader < <(server_state "$at") || true
 		fi
@@ -389,7 +410,7 @@ restart)
 	;;
 stop)
 	load_conf
-	for name in $(names); do stop_member "$name"; done
+	for name in $(names_to_stop); do stop_member "$name"; done
 	echo "stopped; the data is in $dir"
 	;;
 clean)
@@ -398,7 +419,7 @@ clean)
 		exit 0
 	fi
 	load_conf
-	for name in $(names); do stop_member "$name"; done
+	for name in $(names_to_stop); do stop_member "$name"; done
 	for name in $(names); do
 		rm -rf "${dir:?}/$name" "$dir/$name.pid" "$dir/$name.log"
 	done
