@@ -139,8 +139,10 @@ void api_agent_force_leave(struct api_request *req)
         api_fail(req, err);
     } else if (found.status == MEMBER_ALIVE) {
         api_reply_empty(req);
-    } else if (!found.is_server) {
-        forget_node(req, false);
+    } else if (found.status == MEMBER_LEFT && api_query(req, "prune") == NULL) {
+        api_reply_empty(req); /* As it is. */
+    } else if (!found.is_server || found.status == MEMBER_LEFT) {
+        forget_node(req, found.is_server);
     } else {
         api_async_begin(req, peer_removed);
         mr_raft_remove_peer(req->options->raft, found.raft_id, api_async_done,

@@ -305,6 +305,37 @@ enum mr_err members_write(struct api_request *req, struct mr_kv_view *view,
     return err != MR_OK ? err : w.err;
 }
 
+/* A search among those that left. */
+struct search {
+    const char *name;
+    bool is_found;
+    bool is_server;
+};
+
+static bool compare_left(void *arg, const Mr__Left *left)
+{
+    struct search *search = arg;
+
+    if (strcasecmp(left->node->name, search->name) == 0) {
+        search->is_found = true;
+        search->is_server = left->is_server;
+    }
+    return !search->is_found;
+}
+
+static enum mr_err find_left(struct mr_kv_view *view, const char *name,
+                             struct member_found *out)
+{
+    struct search search = {name, false, false};
+    enum mr_err err = mr_kv_left_list(view, compare_left, &search);
+
+    if (err != MR_OK || !search.is_found) {
+        return err != MR_OK ? err : MR_E_NOTFOUND;
+    }
+    *out = (struct member_found){search.is_server, 0, MEMBER_LEFT};
+    return MR_OK;
+}
+
 enum mr_err members_find(struct api_request *req, struct mr_kv_view *view,
                          const char *name, struct member_found *out)
 {
@@ -325,8 +356,11 @@ enum mr_err members_find(struct api_request *req, struct mr_kv_view *view,
     } else {
         err = health_of(&w, name, &is_known, &found.status);
     }
-    if (err != MR_OK || !is_known) {
-        return err != MR_OK ? err : MR_E_NOTFOUND;
+    if (err == MR_OK && !is_known) {
+        return find_left(view, name, out);
+    }
+    if (err != MR_OK) {
+        return err;
     }
     *out = found;
     return MR_OK;
