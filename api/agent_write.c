@@ -4,6 +4,7 @@
 
 #include "api/define.h"
 #include "api/handlers.h"
+#include "api/renew.h"
 #include "api/self.h"
 
 /* Answer for a body that was refused with @err. */
@@ -25,6 +26,91 @@ static bool is_permitted(struct api_request *req, Mr__Check *const *checks,
         define_refusal(checks, n_checks, req->options->enable_scripts);
 
     return refusal == NULL || api_error(req, 500, "%s", refusal);
+}
+
+/* ------------------------------------------------------------- leases */
+
+/* The checks of a registration; lies in the request's memory. */
+struct registered {
+    char *service_id; /* Of a check that was registered by itself. */
+    size_t n_ids;
+    char *ids[];
+};
+
+/* Remember in req->state which checks are registered; answers and returns false
+ * without memory. */
+static bool remember(struct api_request *req, const char *service_id,
+                     Mr__Check *const *checks, size_t n)
+{
+    struct registered *r = api_alloc(req, sizeof *r + n * sizeof r->ids[0]);
+    bool is_done = r != NULL;
+
+    if (r != NULL) {
+        r->n_ids = n;
+        r->service_id = api_dup(req, service_id, strlen(service_id));
+        is_done = r->service_id != NULL;
+    }
+    for (size_t i = 0; is_done && i < n; i++) {
+        const char *id = checks[i]->check_id;
+
+        r->ids[i] = api_dup(req, id, strlen(id));
+        is_done = r->ids[i] != NULL;
+    }
+    req->state = r;
+    if (!is_done) {
+        api_fail(req, MR_E_NOMEM);
+    }
+    return is_done;
+}
+
+/* The registration holds, whatever became of the leases. */
+static void after_renewal(struct api_request *req, enum mr_err err,
+                          const char *text)
+{
+    (void)err;
+    (void)text;
+    api_reply_empty(req);
+}
+
+/* The leases that the checks have, into the items of @renewal. */
+static void find_leases(struct api_request *req, struct api_renewal *renewal)
+{
+    const struct registered *r = req->state;
+    struct mr_lease_renewal *leases = &renewal->renewal;
+    struct mr_kv_lease_ref ref;
+    struct mr_kv_view *view;
+
+    leases->n_items = 0;
+    if (mr_kv_view_begin(req->options->kv, &view) != MR_OK) {
+        return;
+    }
+    for (size_t i = 0; i < r->n_ids; i++) {
+        if (mr_kv_lease_find(view, MR_KV_SUBJECT_CHECK,
+                             req->options->agent.node_name, r->ids[i],
+                             &ref) == MR_OK &&
+            ref.lease_id != 0) {
+            leases->items[leases->n_items++].id = ref.lease_id;
+        }
+    }
+    mr_kv_view_end(view);
+}
+
+/* Who registers is alive: the time of its TTL checks begins again, as at
+ * Consul, also of those that did not change. */
+static void renew_checks(struct api_request *req)
+{
+    const struct registered *r = req->state;
+    struct api_renewal *renewal =
+        r->n_ids == 0 ? NULL : api_renewal_new(req, r->n_ids);
+
+    if (renewal != NULL) {
+        find_leases(req, renewal);
+    }
+    if (renewal == NULL || renewal->renewal.n_items == 0) {
+        api_reply_empty(req);
+    } else {
+        api_renew(renewal, after_renewal);
+    }
 }
 
 /* ------------------------------------------------------------- services */
@@ -53,6 +139,9 @@ static bool encode_service(struct api_request *req, struct decode *d,
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__Service *services[] = {&def->service};
 
+    if (!remember(req, "", def->checks, def->n_checks)) {
+        return false;
+    }
     cmd.op_case = MR__COMMAND__OP_REGISTER;
     cmd.register_ = self_register(&req->options->agent, d);
     if (cmd.register_ == NULL) {
@@ -67,6 +156,13 @@ static bool encode_service(struct api_request *req, struct decode *d,
     cmd.register_->keep_check_state = true;
     mr_kv_command_encode(&cmd, &req->cmd);
     return true;
+}
+
+static void service_registered(struct api_request *req,
+                               const struct mr_kv_result *result)
+{
+    (void)result; /* Refused ones do not come here. */
+    renew_checks(req);
 }
 
 void api_agent_service_register(struct api_request *req)
@@ -88,7 +184,7 @@ void api_agent_service_register(struct api_request *req)
     }
     decode_deinit(&d);
     if (is_ready) {
-        api_submit(req, api_done_empty);
+        api_submit(req, service_registered);
     }
 }
 
@@ -125,11 +221,13 @@ void api_agent_service_deregister(struct api_request *req)
 static void check_registered(struct api_request *req,
                              const struct mr_kv_result *result)
 {
+    const struct registered *r = req->state;
+
     if (result->verdict != MR_KV_REFUSED) {
-        api_reply_empty(req);
+        renew_checks(req);
     } else if (strstr(result->text, "Missing service registration") != NULL) {
         (void)api_error(req, 500, "ServiceID \"%s\" does not exist",
-                        (const char *)req->state);
+                        r->service_id);
     } else {
         (void)api_error(req, 500, "%s", result->text);
     }
@@ -142,10 +240,12 @@ static bool encode_check(struct api_request *req, struct decode *d,
     Mr__Command cmd = MR__COMMAND__INIT;
     Mr__Check *checks[] = {check};
 
-    req->state = api_dup(req, check->service_id, strlen(check->service_id));
+    if (!remember(req, check->service_id, checks, 1)) {
+        return false;
+    }
     cmd.op_case = MR__COMMAND__OP_REGISTER;
     cmd.register_ = self_register(&req->options->agent, d);
-    if (cmd.register_ == NULL || req->state == NULL) {
+    if (cmd.register_ == NULL) {
         api_fail(req, MR_E_NOMEM);
         return false;
     }

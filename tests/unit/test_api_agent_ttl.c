@@ -135,6 +135,27 @@ static void a_renewal_needs_no_fresh_view(void **state)
     assert_int_equal(atomic_load(&s->raft.reads), before + 1);
 }
 
+/* Who registers again is alive: the time of its checks begins again. */
+static void registering_again_renews(void **state)
+{
+    static const char check[] =
+        "{\"ID\":\"service:web\",\"Name\":\"Service 'web' check\","
+        "\"ServiceID\":\"web\",\"TTL\":\"30s\"}";
+    struct service *s = *state;
+    uint64_t before;
+
+    register_web(s);
+    assert_int_equal(renewals(s), 0);
+    put(s, PASS "?note=fine", "");
+    before = revision(s);
+    register_web(s);
+    assert_int_equal(renewals(s), 1);
+    put(s, "/v1/agent/check/register", check);
+    assert_int_equal(renewals(s), 2);
+    assert_int_equal(revision(s), before);
+    expect_result(s, "passing", "fine");
+}
+
 /* ------------------------------------------------------------- failure */
 
 static void unknown_checks_are_refused(void **state)
@@ -202,6 +223,7 @@ int main(void)
         TEST(outputs_are_written_at_a_bounded_rate),
         TEST(a_forgotten_lease_is_looked_at_again),
         TEST(a_renewal_needs_no_fresh_view),
+        TEST(registering_again_renews),
         TEST(unknown_checks_are_refused),
         TEST(failures_are_reported),
         TEST(a_check_without_owner_is_refused),
