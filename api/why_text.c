@@ -76,16 +76,13 @@ const char *why_text_kind(Mr__LeaseKind kind)
 
 /* ------------------------------------------------------------- evidence */
 
-static void add_gaps(struct mr_buf *out, const struct mr_kv_event *event)
+/* "; the ones before came 3.1, 3.0 and 3.0 s apart"; @gaps_ms: newest first. */
+static void add_gaps(struct mr_buf *out, const uint32_t *gaps_ms, size_t n)
 {
-    if (event->n_gaps == 0) {
-        mr_buf_str(out, "; no earlier renewal is known");
-        return;
-    }
-    mr_buf_str(out, event->n_gaps == 1 ? "; the one before came "
-                                       : "; the ones before came ");
-    for (size_t i = event->n_gaps; i-- > 0;) {
-        uint32_t ms = event->gaps_ms[i];
+    mr_buf_str(out,
+               n == 1 ? "; the one before came " : "; the ones before came ");
+    for (size_t i = n; i-- > 0;) {
+        uint32_t ms = gaps_ms[i];
 
         if (ms < S_MS) {
             mr_buf_printf(out, "0.%03u", (unsigned)ms);
@@ -95,7 +92,16 @@ static void add_gaps(struct mr_buf *out, const struct mr_kv_event *event)
         }
         mr_buf_str(out, i > 1 ? ", " : i == 1 ? " and " : " s");
     }
-    mr_buf_str(out, event->n_gaps == 1 ? " earlier" : " apart");
+    mr_buf_str(out, n == 1 ? " earlier" : " apart");
+}
+
+static void add_renewals(struct mr_buf *out, const struct mr_kv_event *event)
+{
+    if (event->n_gaps == 0) {
+        mr_buf_str(out, "; no earlier renewal is known");
+    } else {
+        add_gaps(out, event->gaps_ms, event->n_gaps);
+    }
 }
 
 /* "no renewal for 10.2 s (TTL 10.0 s); the ones before came ..." */
@@ -115,20 +121,20 @@ static void add_evidence(struct mr_buf *out, const struct mr_kv_event *event)
     switch (event->lease_kind) {
     case MR__LEASE_KIND__LEASE_CHECK:
         add_silence(out, event, "its check was not passed for", "TTL");
-        add_gaps(out, event);
+        add_renewals(out, event);
         break;
     case MR__LEASE_KIND__LEASE_REGISTRATION:
         add_silence(out, event, "no renewal for", "TTL");
-        add_gaps(out, event);
+        add_renewals(out, event);
         break;
     case MR__LEASE_KIND__LEASE_SESSION:
         add_silence(out, event, "the session was not renewed for", "TTL");
-        add_gaps(out, event);
+        add_renewals(out, event);
         break;
     case MR__LEASE_KIND__LEASE_NODE:
         mr_buf_printf(out, "the agent of node %s ", event->node);
         add_silence(out, event, "was silent for", "node_ttl");
-        add_gaps(out, event);
+        add_renewals(out, event);
         break;
     case MR__LEASE_KIND__LEASE_CRITICAL:
         add_silence(out, event, "it was critical without a break for",
@@ -276,4 +282,7 @@ void why_text_lease(struct mr_buf *out, const struct mr_lease_age *age,
     }
     why_text_span(out, age->ttl_ms);
     mr_buf_byte(out, ')');
+    if (age->n_gaps > 0) {
+        add_gaps(out, age->gaps_ms, age->n_gaps);
+    }
 }

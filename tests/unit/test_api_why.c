@@ -130,12 +130,12 @@ static void a_living_service_says_until_when(void **state)
     add(s, "registry:web", 0, "web", "web-1");
     s->age = (struct mr_lease_age){
         .ttl_ms = 3000, .silent_ms = 1200, .gaps_ms = {1000}, .n_gaps = 1};
-    expect_part(
-        s, "/v1/agent/why/service/web-1", 200,
-        "\"Why\":\"Service web (ID web-1) on node registry:web is "
-        "registered and shown in health and DNS answers; its "
-        "registration was renewed 1.2 s ago, ends in 1.8 s unless "
-        "renewed again (TTL 3.0 s).\",\"Registered\":true,\"Server\":\"n1\"");
+    expect_part(s, "/v1/agent/why/service/web-1", 200,
+                "\"Why\":\"Service web (ID web-1) on node registry:web is "
+                "registered and shown in health and DNS answers; its "
+                "registration was renewed 1.2 s ago, ends in 1.8 s unless "
+                "renewed again (TTL 3.0 s); the one before came 1.0 s "
+                "earlier.\",\"Registered\":true,\"Server\":\"n1\"");
     expect_part(s, "/v1/agent/why/service/WEB", 200,
                 "\"Kind\":\"registration\",\"TTLMs\":3000,\"SilentMs\":1200,"
                 "\"LeftMs\":1800,\"GapsMs\":[1000]}");
