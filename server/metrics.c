@@ -20,6 +20,7 @@ struct figures {
     struct mr_api_stats api;
     struct mr_dns_stats dns;
     struct mr_checks_stats checks;
+    struct mr_leases_stats leases;
     uint64_t is_leader;
     uint64_t has_leader;
     uint64_t n_peers;
@@ -93,6 +94,20 @@ static const struct metric metrics[] = {
     GAUGE("kv_waiters", kv.waiters, "Readers that wait for a change."),
     COUNTER("kv_batches", kv.batches, "Transactions committed."),
     COUNTER("kv_commands", kv.commands, "Commands applied."),
+    GAUGE("leases", leases.leases, "Leases of the state."),
+    GAUGE("leases_waiting", leases.waiting, "Renewals that wait."),
+    COUNTER("leases_renewed", leases.renewals, "Renewals answered here."),
+    COUNTER("leases_unknown", leases.unknown,
+            "Renewals of leases that are gone."),
+    COUNTER("leases_rounds", leases.rounds,
+            "Rounds of renewals sent to the other servers."),
+    COUNTER("leases_ended", leases.ended, "Ends proposed as the leader."),
+    COUNTER("leases_takeovers", leases.takeovers,
+            "Times the leases were taken over."),
+    COUNTER("leases_pauses", leases.pauses,
+            "Times this process stood still."),
+    COUNTER("leases_bad_messages", leases.bad_messages,
+            "Messages that were not understood."),
     GAUGE("checks_running", checks.running, "Checks this agent runs."),
     COUNTER("checks_probes", checks.probes, "Times a check was run."),
     COUNTER("checks_reports", checks.reports, "Results written to the state."),
@@ -152,6 +167,7 @@ static void take(struct server_agent *a, struct figures *f)
     }
     if (a->checks != NULL) {
         mr_checks_stats(a->checks, &f->checks);
+    server_leases_stats(a->leases, &f->leases);
     }
     (void)pthread_rwlock_unlock(&a->raft_lock);
     f->is_leader = f->status.is_leader;
