@@ -46,19 +46,11 @@ static void stamp(const struct server_agent *agent, const char *by,
     }
 }
 
-static enum mr_err propose(struct server_agent *agent,
-                           struct mr_raft_proposal *proposal)
-{
-    struct mr_api_host host = server_host(agent);
-
-    return host.propose != NULL ? host.propose(host.arg, proposal)
-                                : mr_raft_propose(agent->raft, proposal);
-}
-
 enum mr_err server_submit(struct server_agent *agent, struct mr_slice cmd,
                           const char *by, server_submit_cb done, void *arg)
 {
     struct submission *s = mr_calloc(1, sizeof *s);
+    struct mr_api_host host = server_host(agent);
     enum mr_err err = MR_E_NOMEM;
 
     if (s == NULL) {
@@ -72,7 +64,7 @@ enum mr_err server_submit(struct server_agent *agent, struct mr_slice cmd,
     if (!mr_buf_failed(&s->bytes)) {
         s->write.proposal.cmd = mr_buf_slice(&s->bytes);
         s->write.proposal.done = on_done;
-        err = propose(agent, &s->write.proposal);
+        err = host.propose(host.arg, &s->write.proposal);
     }
     if (err != MR_OK) {
         release(s);

@@ -212,18 +212,18 @@ def test_pause_of_the_agent_is_not_its_targets_death(solo, http_target):
 
     def slow(handler):
         begun.set()
-        threading.Event().wait(0.3)
+        threading.Event().wait(0.5)
         handler.send_response(200)
         handler.end_headers()
     http_target.action = slow
-    register_check(server, HTTP=http_target.url, Timeout="600ms")
+    register_check(server, HTTP=http_target.url, Timeout="1200ms")
     becomes(server, "c", "passing")
     before = log_position(server)
-    for _ in range(3):
+    for _ in range(2):
         begun.clear()
         assert begun.wait(10)
         server.pause()
-        threading.Event().wait(1.5)
+        threading.Event().wait(2)
         server.resume()
     asked = http_target.requests
     eventually(lambda: http_target.requests > asked + 2, "it goes on")

@@ -804,7 +804,7 @@ static void a_name_server_that_hangs_delays_nobody(void **state)
     assert_report(w, "passing", "quick");
     do { /* Every one that is given up leaves a thread: they are few. */
         mr_checks_stats(w->checks, &stats);
-    } while (stats.probes < 5);
+    } while (stats.probes < 4);
     assert_int_equal(stats.timeouts, 1);
     mr_checks_stop(w->checks);
     w->checks = NULL;
@@ -865,7 +865,7 @@ static void a_lack_of_memory_is_survived(void **state)
     struct mr_detail detail;
 
     put_script(w, "echo here");
-    for (uint64_t n = 0; n < 40; n++) {
+    for (uint64_t n = 0; n < 24; n++) {
         mr_mem_fail_after(n);
         enum mr_err err = mr_checks_start(&w->options, &w->checks, &detail);
 
