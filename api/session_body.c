@@ -125,19 +125,20 @@ static enum mr_err take_lock_delay(struct decode *d, const struct body *b,
 static enum mr_err take_node_checks(struct decode *d, const struct body *b,
                                     Mr__Session *s)
 {
-    size_t n = b->n_node_checks + b->n_checks;
+    size_t n = b->n_node_checks + b->n_checks + 1;
 
-    s->node_checks = decode_alloc(d, (n + 1) * sizeof *s->node_checks);
+    s->node_checks = decode_alloc(d, n * sizeof *s->node_checks);
     if (s->node_checks == NULL) {
         return MR_E_NOMEM;
     }
     if (b->node_checks == NULL && b->checks == NULL) {
         s->node_checks[s->n_node_checks++] = (char *)SELF_HEALTH_ID;
     }
-    for (size_t i = 0; i < n; i++) {
-        s->node_checks[s->n_node_checks++] =
-            i < b->n_node_checks ? b->node_checks[i]
-                                 : b->checks[i - b->n_node_checks];
+    for (size_t i = 0; b->node_checks != NULL && i < b->n_node_checks; i++) {
+        s->node_checks[s->n_node_checks++] = b->node_checks[i];
+    }
+    for (size_t i = 0; b->checks != NULL && i < b->n_checks; i++) {
+        s->node_checks[s->n_node_checks++] = b->checks[i];
     }
     return MR_OK;
 }
