@@ -104,8 +104,7 @@ static const struct metric metrics[] = {
     COUNTER("leases_ended", leases.ended, "Ends proposed as the leader."),
     COUNTER("leases_takeovers", leases.takeovers,
             "Times the leases were taken over."),
-    COUNTER("leases_pauses", leases.pauses,
-            "Times this process stood still."),
+    COUNTER("leases_pauses", leases.pauses, "Times this process stood still."),
     COUNTER("leases_bad_messages", leases.bad_messages,
             "Messages that were not understood."),
     GAUGE("checks_running", checks.running, "Checks this agent runs."),
@@ -165,9 +164,9 @@ static void take(struct server_agent *a, struct figures *f)
             mr_dns_stats(a->dns, &f->dns);
         }
     }
+    server_leases_stats(a->leases, &f->leases);
     if (a->checks != NULL) {
         mr_checks_stats(a->checks, &f->checks);
-    server_leases_stats(a->leases, &f->leases);
     }
     (void)pthread_rwlock_unlock(&a->raft_lock);
     f->is_leader = f->status.is_leader;
