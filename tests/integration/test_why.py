@@ -2,8 +2,9 @@
 """microreg why: what became of a registration, on real processes."""
 
 import json
+import os
 
-from cluster import eventually
+from cluster import Server, eventually
 
 
 def why(cli, server, *args):
@@ -70,3 +71,23 @@ def test_what_was_never_there_is_told_to_be_unknown(shared, cli):
     done = cli(shared[0], "why", "service")
     assert done.returncode == 1
     assert "needs the service as its one argument (got 0)" in done.stderr
+
+
+def test_an_agent_asks_a_server_or_answers_for_itself(cluster, cli):
+    joins = [f"-retry-join={server.address}" for server in cluster]
+    agent = Server("agent", cluster.net.address(101),
+                   os.path.join(cluster.folder, "agent"), joins).start()
+    try:
+        eventually(lambda: agent.register("web", 80, ID="web-1") or True,
+                   "the agent takes registrations")
+        eventually(lambda: cluster[0].get("/v1/catalog/service/web"), "sync")
+        said = why(cli, agent, "service", "web-1")
+        assert "As n" in said
+        assert "its node's agent was heard" in said
+        for server in cluster:
+            server.kill()
+        said = why(cli, agent, "service", "web-1")
+        assert "As agent knows it" in said
+        assert "(ID web-1) on node agent is registered" in said
+    finally:
+        agent.kill()
