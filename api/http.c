@@ -326,7 +326,8 @@ bool api_http_is_adopted(const struct api_http *x)
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_DAEMON);
 
-    return info != NULL && info->daemon == x->req.api->adopted;
+    return info != NULL && x->req.api->adopted != NULL &&
+           info->daemon == x->req.api->adopted;
 }
 
 /* ------------------------------------------------------------- listeners */
@@ -403,6 +404,14 @@ enum mr_err api_http_start(struct mr_api *api, struct mr_detail *detail)
     if (api->listeners == NULL) {
         return mr_fail(detail, MR_E_NOMEM, "out of memory");
     }
+    if (o->raft != NULL) {
+        /* Before the others, whose workers look at it. */
+        api->adopted = start_daemon(api, -1);
+        if (api->adopted == NULL) {
+            return mr_fail(detail, MR_E_NOMEM,
+                           "cannot start the HTTP worker for agents");
+        }
+    }
     for (size_t i = 0; i < o->n_addresses; i++) {
         int fd;
         enum mr_err err = api_listen(o->addresses[i], &port, &fd, detail);
@@ -421,11 +430,7 @@ enum mr_err api_http_start(struct mr_api *api, struct mr_detail *detail)
         api->listeners[api->n_listeners++].daemon = daemon;
     }
     api->port = port;
-    api->adopted = start_daemon(api, -1);
-    return api->adopted != NULL
-               ? MR_OK
-               : mr_fail(detail, MR_E_NOMEM,
-                         "cannot start the HTTP worker for agents");
+    return MR_OK;
 }
 
 enum mr_err mr_api_adopt(struct mr_api *api, int fd)
@@ -436,7 +441,7 @@ enum mr_err mr_api_adopt(struct mr_api *api, int fd)
     } a;
     socklen_t len = sizeof a;
 
-    if (atomic_load(&api->is_quiescing)) {
+    if (api->adopted == NULL || atomic_load(&api->is_quiescing)) {
         (void)close(fd); /* Nothing was written to it. */
         return MR_E_CLOSED;
     }

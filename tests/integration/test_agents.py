@@ -483,6 +483,9 @@ def test_a_data_folder_of_the_other_role_is_refused(solo, agents):
 
 def test_an_agent_is_small(shared, agents):
     agent = agents(shared)
+    with open(f"/proc/{agent.process.pid}/maps", encoding="ascii") as maps:
+        if "asan" in (text := maps.read()) or "tsan" in text:
+            pytest.skip("a sanitizer's memory is not ours")
     agent.register("small", 80, **TTL)
     with open(f"/proc/{agent.process.pid}/status", encoding="ascii") as status:
         rss = next(int(line.split()[1]) for line in status
