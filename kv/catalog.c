@@ -64,6 +64,9 @@ static void deregister_node(struct kv_batch *b, const Mr__Deregister *cmd)
 {
     Mr__Node *node = kv_node_find(&b->tx, &b->arena, cmd->node);
 
+    if (!cmd->left) {
+        kv_left_drop(b, cmd->node); /* Whoever left is not to be known. */
+    }
     if (node == NULL) {
         return;
     }

@@ -550,6 +550,22 @@ static void member_that_left_is_remembered(void **state)
     left_are(s, "");
 }
 
+/* Deregistering a member that left forgets it; leaving again does not. */
+static void deregistered_member_is_forgotten(void **state)
+{
+    struct lease_store *s = *state;
+    struct fx_text t;
+
+    (void)ls_register(s, (struct ls_reg){.node = "n"});
+    (void)leave(s, "n", 5000);
+    assert_false(leave(s, "n", 9000).changed);
+    left_are(s, "n@10.0.0.1 server ");
+    assert_true(fx_deregister(&s->f, "N", NULL, NULL).changed);
+    left_are(s, "");
+    assert_string_equal(ls_list(s, &t), "");
+    assert_false(fx_deregister(&s->f, "n", NULL, NULL).changed);
+}
+
 /* It is forgotten when it is back; who was not there cannot leave. */
 static void member_that_is_back_did_not_leave(void **state)
 {
@@ -589,6 +605,7 @@ int main(void)
         TEST(long_key_can_be_locked),
         TEST(changes_wake_their_waiters),
         TEST(member_that_left_is_remembered),
+        TEST(deregistered_member_is_forgotten),
         TEST(member_that_is_back_did_not_leave),
     };
 
