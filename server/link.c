@@ -263,7 +263,9 @@ void link_use(struct server_link *link, const char *address,
                 mr_container_of(link->waiting.next, struct link_op, link));
         }
     }
-    link->options.on_change(link->options.arg);
+    if (!is_same) {
+        link->options.on_change(link->options.arg);
+    }
 }
 
 /* ------------------------------------------------------------- the thread */

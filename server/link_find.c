@@ -161,7 +161,9 @@ static void use(struct server_link *link, const char *address,
         mr_log_warn("link", "the servers are of another cluster now: %s",
                     cluster);
     }
-    mr_log_info("link", "using the server %s", address);
+    if (strcmp(link->server, address) != 0) {
+        mr_log_info("link", "using the server %s", address);
+    }
     f->state = LINK_USING;
     f->is_first = false;
     f->is_told = false;
@@ -401,7 +403,8 @@ uint64_t link_find_run(struct server_link *link)
 
     take_joins(link);
     if (atomic_exchange(&link->is_doubted, false) && f->state == LINK_USING) {
-        link_find_failed(link, "it does not answer as it should");
+        mr_log_debug("link", "the server %s is in doubt", link->server);
+        begin_round(link);
     }
     if (f->state == LINK_PAUSING && now >= f->retry_ms) {
         begin_round(link);

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "server/link.h"
 
 /* All figures, taken together. */
 struct figures {
@@ -28,6 +29,8 @@ struct figures {
     uint64_t last_contact_ms;
     uint64_t uptime_s;
     uint64_t rss_bytes;
+    struct server_link_status link;
+    uint64_t link_connected;
 };
 
 struct metric {
@@ -127,6 +130,13 @@ static const struct metric metrics[] = {
     COUNTER("dns_nxdomain", dns.nxdomain, "Answers NXDOMAIN."),
     COUNTER("dns_servfail", dns.servfail, "Answers SERVFAIL."),
     GAUGE("dns_tcp_connections", dns.tcp_connections, "Open TCP connections."),
+    GAUGE("link_connected", link_connected,
+          "1 on an agent without -server that has a server."),
+    GAUGE("link_in_flight", link.in_flight,
+          "Requests that a server is asked now."),
+    COUNTER("link_requests", link.requests, "Requests passed on to servers."),
+    COUNTER("link_failures", link.failures, "Those that no server answered."),
+    COUNTER("link_failovers", link.failovers, "Changes to another server."),
 };
 
 /* The second number of statm: pages in memory. */
@@ -153,6 +163,10 @@ static void take(struct server_agent *a, struct figures *f)
 {
     memset(f, 0, sizeof *f);
     mr_kv_stats(a->kv, &f->kv);
+    if (a->link != NULL) {
+        server_link_status(a->link, &f->link);
+        f->link_connected = f->link.is_connected ? 1 : 0;
+    }
     (void)pthread_rwlock_rdlock(&a->raft_lock); /* Never fails. */
     if (a->is_raft_open) {
         mr_raft_stats(a->raft, &f->raft);

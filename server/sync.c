@@ -293,12 +293,11 @@ static void run_rows(struct server_sync *sync, uint64_t now_ms)
     if (sync->phase == SYNC_ADOPTING && atomic_load(&sync->n_adopting) == 0) {
         sync->phase = SYNC_IDLE;
     }
-    if (!sync->is_connected || sync->is_leaving) {
+    if (!sync->is_connected || sync->is_leaving || sync->refusal[0] != '\0') {
         end_all(&sync->waiting);
-        return;
     }
-    if (!sync->is_registered || sync->phase != SYNC_IDLE ||
-        now_ms < sync->retry_ms) {
+    if (!sync->is_connected || sync->is_leaving || !sync->is_registered ||
+        sync->phase != SYNC_IDLE || now_ms < sync->retry_ms) {
         return;
     }
     if (sync->needs_compare || now_ms >= sync->compare_ms) {
