@@ -184,18 +184,26 @@ static int on_timer_wanted(CURLM *multi, long timeout_ms, void *arg)
     return 0;
 }
 
-enum mr_err check_curl_open(struct mr_checks *runner)
+/* What all transfers of @runner share: made with the first of them, since the
+ * library with its TLS costs an idle server 2 MB. */
+static bool open_shared(struct mr_checks *runner)
 {
-    struct check_curl *curl = mr_calloc(1, sizeof *curl);
+    struct check_curl *curl;
 
+    if (runner->curl != NULL) {
+        return true;
+    }
+    curl = mr_calloc(1, sizeof *curl);
     if (curl == NULL) {
-        return MR_E_NOMEM;
+        return false;
     }
     curl->runner = runner;
-    curl->multi = curl_multi_init();
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
+        curl->multi = curl_multi_init();
+    }
     if (curl->multi == NULL) {
         mr_free(curl);
-        return MR_E_NOMEM;
+        return false;
     }
     (void)uv_timer_init(&runner->loop, &curl->timer); /* Never fails. */
     (void)curl_multi_setopt(curl->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
@@ -204,7 +212,7 @@ enum mr_err check_curl_open(struct mr_checks *runner)
                             on_timer_wanted);
     (void)curl_multi_setopt(curl->multi, CURLMOPT_TIMERDATA, curl);
     runner->curl = curl;
-    return MR_OK;
+    return true;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -216,6 +224,9 @@ void check_curl_close(struct mr_checks *runner)
 {
     struct check_curl *curl = runner->curl;
 
+    if (curl == NULL) {
+        return;
+    }
     runner->curl = NULL;
     (void)curl_multi_cleanup(curl->multi); /* Calls on_socket to the last. */
     uv_close((uv_handle_t *)&curl->timer, on_closed);
@@ -273,7 +284,8 @@ struct check_transfer *
 check_transfer_new(struct check_run *run, size_t size,
                    void (*done)(struct check_transfer *transfer, CURLcode code))
 {
-    struct check_transfer *t = mr_calloc(1, size);
+    struct check_transfer *t =
+        open_shared(run->runner) ? mr_calloc(1, size) : NULL;
 
     if (t == NULL) {
         return NULL;

@@ -26,11 +26,8 @@ struct check_transfer {
     void (*done)(struct check_transfer *transfer, CURLcode code);
 };
 
-/* Make what all transfers of @runner share; check_curl_close() releases it, and
- * its handles are closed on the loop. MR_E_NOMEM. */
-MR_MUST_CHECK enum mr_err check_curl_open(struct mr_checks *runner);
-
-/* See check_curl_open(). No transfer is left. */
+/* Release what all transfers of @runner share, if there were any; its handles
+ * are closed on the loop. No transfer is left. */
 void check_curl_close(struct mr_checks *runner);
 
 /* A transfer of @size bytes (its struct) for @run, with the options that all

@@ -179,8 +179,8 @@ struct mr_checks {
     bool must_follow;
     uint64_t follow_ms; /* Not before. */
     uint64_t follow_retry_ms;
-    uint64_t sweep_ms; /* Look at unsettled reports then. */
-    struct check_curl *curl;
+    uint64_t sweep_ms;       /* Look at unsettled reports then. */
+    struct check_curl *curl; /* NULL: nothing needed it yet. */
 
     atomic_uint_fast64_t stat_running;
     atomic_uint_fast64_t stat_probes;

@@ -14,8 +14,6 @@
  */
 #include <string.h>
 
-#include <curl/curl.h>
-
 #include "base/log.h"
 #include "base/mem.h"
 #include "health/check_curl.h"
@@ -307,23 +305,12 @@ static void release(struct mr_checks *runner)
 /* The loop with its handles; all of them are closed on failure. */
 static enum mr_err open_loop(struct mr_checks *runner)
 {
-    enum mr_err err = MR_OK;
-
     if (uv_loop_init(&runner->loop) != 0) {
         return MR_E_NOMEM;
     }
     if (uv_async_init(&runner->loop, &runner->wakeup, on_wakeup) != 0) {
-        err = MR_E_IO;
-    } else {
-        err = check_curl_open(runner);
-        if (err != MR_OK) {
-            uv_close((uv_handle_t *)&runner->wakeup, NULL);
-        }
-    }
-    if (err != MR_OK) {
-        (void)uv_run(&runner->loop, UV_RUN_DEFAULT);
-        (void)uv_loop_close(&runner->loop); /* Every handle is closed. */
-        return err;
+        (void)uv_loop_close(&runner->loop); /* It has no handle. */
+        return MR_E_IO;
     }
     (void)uv_timer_init(&runner->loop, &runner->timer); /* Never fails. */
     (void)uv_timer_init(&runner->loop, &runner->pulse);
@@ -342,8 +329,7 @@ enum mr_err mr_checks_start(const struct mr_checks_options *options,
         return mr_fail(detail, err, "out of memory");
     }
     init(runner, options);
-    if (copy_texts(runner, options) &&
-        curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
+    if (copy_texts(runner, options)) {
         err = open_loop(runner);
     }
     if (err != MR_OK) {
