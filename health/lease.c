@@ -338,10 +338,14 @@ static void step_down(struct mr_leases *l, int64_t now)
     l->counted_ms = LEASE_NEVER;
 }
 
-static void set_voters(struct mr_leases *l, const struct mr_leases_role *role)
+/* One that becomes a voter knows nothing of what was acknowledged before: as one
+ * that was just started. */
+static void set_voters(struct mr_leases *l, const struct mr_leases_role *role,
+                       int64_t now)
 {
     size_t n =
         role->n_voters < LEASE_PEERS_MAX ? role->n_voters : LEASE_PEERS_MAX;
+    bool was_voter = lease_voter_bit(l, role->self) != 0;
     struct mr_list *link;
 
     if (n == l->n_voters && (n == 0 || memcmp(l->voters, role->voters,
@@ -352,6 +356,11 @@ static void set_voters(struct mr_leases *l, const struct mr_leases_role *role)
         memcpy(l->voters, role->voters, n * sizeof *l->voters);
     }
     l->n_voters = n;
+    if (!was_voter && lease_voter_bit(l, role->self) != 0) {
+        l->started_ms = now;
+        l->is_synced = false;
+        l->wants_sync = true;
+    }
     MR_LIST_FOREACH(link, &l->rounds)
     {
         struct lease_batch *b = mr_container_of(link, struct lease_batch, link);
@@ -377,7 +386,7 @@ void mr_leases_set_role(struct mr_leases *leases,
     leases->self = role->self;
     leases->leader = role->leader;
     leases->term = role->term;
-    set_voters(leases, role);
+    set_voters(leases, role, now);
     if (is_other) {
         for (size_t i = 0; i < leases->n_peers; i++) {
             leases->wants_sync =

@@ -123,9 +123,9 @@ struct lease_command {
 
 struct mr_leases {
     struct mr_leases_io io;
-    int64_t started_ms;
-    int64_t now_ms; /* Of the call that runs. */
-    int64_t due_ms; /* When the next tick was announced for. */
+    int64_t started_ms; /* Or when it became a voter. */
+    int64_t now_ms;     /* Of the call that runs. */
+    int64_t due_ms;     /* When the next tick was announced for. */
     uint64_t next_seq;
     struct mr_leases_stats stats;
     struct mr_buf out;   /* The message being built. */
