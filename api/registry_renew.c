@@ -31,8 +31,7 @@ static bool is_same(const struct registry_subject *s,
                     const struct mr_kv_lease_ref *ref)
 {
     return ref->exists && ref->digest == s->digest &&
-           (!s->wants_same || s->incarnation == 0 ||
-            s->incarnation == ref->incarnation);
+           (s->incarnation == 0 || s->incarnation == ref->incarnation);
 }
 
 /* What @ref, just looked up, makes of @s; true: its lease is to be renewed. */

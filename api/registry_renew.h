@@ -16,7 +16,7 @@
 #include "api/http.h"
 
 enum registry_fate {
-    REGISTRY_UNKNOWN, /* Not there, or with other content. */
+    REGISTRY_UNKNOWN, /* Not there, or not the same. */
     REGISTRY_FENCED,  /* A newer incarnation is there. */
     REGISTRY_RENEWED  /* Lives, for its TTL from now on or without one. */
 };
@@ -26,7 +26,6 @@ struct registry_subject {
     const char *id;
     uint64_t digest;
     uint64_t incarnation; /* 0: whichever is there. */
-    bool wants_same;      /* An older incarnation is not it. */
     enum registry_fate fate;
     uint64_t lease_id; /* Of what was renewed; 0: it has none. */
 };

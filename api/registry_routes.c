@@ -210,7 +210,6 @@ void api_registry_register(struct api_request *req)
             .id = w->service.nodes[i]->id,
             .digest = w->service.nodes[i]->digest,
             .incarnation = w->incarnation,
-            .wants_same = true,
         };
     }
     w->keep.done = after_post;

@@ -181,6 +181,7 @@ static void renewals_are_told_apart(void **state)
     assert_non_null(strstr(s->body, "\"renewed\":1,\"unknown\":[],\"fenced\":"
                                     "[]}"));
     renew(s, d, ",\"incarnation\":5", 200);
+    renew(s, d, ",\"incarnation\":6", 404);
     renew(s, d, ",\"incarnation\":4", 409);
     assert_non_null(strstr(s->body, "\"renewed\":0,\"unknown\":[],\"fenced\":[{"
                                     "\"name\":\"greeter\",\"id\":\"greeter-1\""
