@@ -10,6 +10,7 @@ clock, written before it goes on, so that the log is whole whenever it is killed
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -28,6 +29,11 @@ class Unknown(Exception):
 
 class Lost(Exception):
     """The session is gone, or the lock is another's."""
+
+
+class GaveUp(Exception):
+    """A write without an answer may still be on its way, and be done as long as
+    we hold the lock: nothing else can be written under this number."""
 
 
 class Holder:
@@ -116,10 +122,8 @@ class Holder:
                          ttl=self.ttl, delay=self.delay, t0=before, t1=after,
                          alive=self.renewed)
                 return fence
-            try:
+            with contextlib.suppress(Unknown):
                 self.renew()
-            except Unknown:
-                pass
             time.sleep(RETRY_S)
 
     def read_counter(self):
@@ -127,14 +131,14 @@ class Holder:
         return json.loads(text)["n"] if answer.status == 200 else 0
 
     def count(self, fence, n):
-        """Write the next number; returns it, or what is there now."""
+        """Write the next number; returns it."""
         value = json.dumps({"n": n + 1, "fence": fence, "holder": self.name})
         self.say("writing", n=n + 1, fence=fence)
         try:
             before, after, answer, text = self.ask(
                 "PUT", f"/v1/kv/{COUNTER}?fence={fence}&fence-key={LOCK}", value)
-        except Unknown:
-            return self.read_counter()
+        except Unknown as error:
+            raise GaveUp() from error
         assert answer.status == 200, text
         self.say("written", n=n + 1, fence=fence, done=text == "true", t0=before,
                  t1=after)
@@ -145,13 +149,14 @@ class Holder:
     def hold(self, fence):
         until = time.monotonic() + self.rng.uniform(0.3, 6.0)
         n = self.read_counter()
-        while time.monotonic() < until:
-            n = self.count(fence, n)
-            try:
-                self.renew()
-            except Unknown:
-                pass
-            time.sleep(self.rng.uniform(0, 0.05))
+        try:
+            while time.monotonic() < until:
+                n = self.count(fence, n)
+                with contextlib.suppress(Unknown):
+                    self.renew()
+                time.sleep(self.rng.uniform(0, 0.05))
+        except GaveUp:
+            pass
         self.say("releasing", fence=fence)
         self.insist("PUT", f"/v1/kv/{LOCK}?release={self.session}", "")
         self.insist("PUT", f"/v1/session/destroy/{self.session}")
