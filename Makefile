@@ -245,7 +245,7 @@ unit: $(UNIT_RUN)
 	$(Q)SIM_SEED=$(SEED) SIM_SEEDS=$(UNIT_SEEDS) $(RUN) --name unit $(UNIT_RUN)
 
 ## sim           cluster simulation in virtual time: SEEDS=200 SEED=1
-SIM_RUN := $(OUT)/tests/sim/test_cluster
+SIM_RUN := $(OUT)/tests/sim/test_cluster $(OUT)/tests/sim/test_leases
 sim: $(SIM_RUN)
 	$(Q)$(RUN) --name sim --limit 86400 --seeds $(SEED):$(SEEDS) $(SIM_RUN)
 
