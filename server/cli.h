@@ -173,6 +173,13 @@ bool server_cli_base64(const char *text, struct mr_buf *out, size_t *out_bad);
 /* Print @value as indented JSON; returns CLI_OK. */
 int server_cli_print_json(const json_t *value);
 
+/* Decode JSON. Whole numbers of 64 bits, which jansson does not read, become
+ * texts, see server_json_u64(). NULL: @why. */
+json_t *server_json_load(struct mr_slice text, json_error_t *why);
+
+/* Member @key of @object as a number of 64 bits; 0 when there is none. */
+uint64_t server_json_u64(const json_t *object, const char *key);
+
 /* Member @key of @object as text: "" when missing or of another type. */
 const char *server_json_text(const json_t *object, const char *key);
 

@@ -12,11 +12,13 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #define DEFAULT_URL "http://127.0.0.1:8500"
 #define UNIX_PREFIX "unix://"
 #define ANSWER_MAX_BYTES ((size_t)1 << 30)
 #define CONNECT_TIMEOUT_MS 10000L
+#define BIG_NUMBER_DIGITS 19
 
 static bool is_unreserved(char c)
 {
@@ -298,6 +300,66 @@ bool server_cli_request(const struct server_cli *cli, const char *method,
     return server_request_end(&r, code);
 }
 
+/* Append @in with quotes around whole numbers that need more than 63 bits, which
+ * jansson does not read: the flags of a key may. */
+static void quote_big_numbers(struct mr_slice in, struct mr_buf *out)
+{
+    const char *s = in.data;
+    bool in_string = false;
+    size_t at = 0;
+
+    while (at < in.len) {
+        size_t n = 0;
+
+        while (!in_string && at + n < in.len && s[at + n] >= '0' &&
+               s[at + n] <= '9') {
+            n++;
+        }
+        if (n >= BIG_NUMBER_DIGITS) {
+            mr_buf_byte(out, '"');
+            mr_buf_add(out, s + at, n);
+            mr_buf_byte(out, '"');
+        } else {
+            n = n > 0 ? n : 1;
+            if (in_string && s[at] == '\\' && at + 1 < in.len) {
+                n = 2;
+            } else if (s[at] == '"') {
+                in_string = !in_string;
+            }
+            mr_buf_add(out, s + at, n);
+        }
+        at += n;
+    }
+}
+
+json_t *server_json_load(struct mr_slice text, json_error_t *why)
+{
+    size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    json_t *value = json_loadb(text.data, text.len, flags, why);
+    struct mr_buf quoted = MR_BUF_INIT;
+
+    if (value == NULL && text.len > 0) {
+        json_error_t ignored; /* The first one names the right place. */
+
+        quote_big_numbers(text, &quoted);
+        value =
+            json_loadb((const char *)quoted.data, quoted.len, flags, &ignored);
+        mr_buf_deinit(&quoted);
+    }
+    return value;
+}
+
+uint64_t server_json_u64(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    uint64_t n = 0;
+
+    if (json_is_string(value)) {
+        return mr_parse_u64(json_string_value(value), &n) == MR_OK ? n : 0;
+    }
+    return (uint64_t)json_integer_value(value);
+}
+
 json_t *server_cli_get(const struct server_cli *cli, const char *path,
                        const char *query, struct server_answer *out)
 {
@@ -307,8 +369,7 @@ json_t *server_cli_get(const struct server_cli *cli, const char *path,
     if (!server_cli_request(cli, "GET", path, query, mr_slice(NULL, 0), out)) {
         return NULL;
     }
-    value = json_loadb((const char *)out->body.data, out->body.len,
-                       JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    value = server_json_load(mr_buf_slice(&out->body), &why);
     if (value == NULL) {
         (void)snprintf(out->error, sizeof out->error,
                        "the answer is not JSON: %s", why.text);

@@ -75,10 +75,8 @@ static void print_value(const json_t *entry, bool as_base64)
 
 static void print_number(const json_t *entry, const char *key)
 {
-    /* Flags may need 64 bits, which jansson keeps as a signed number. */
-    (void)printf(
-        "%-17s%llu\n", key,
-        (unsigned long long)json_integer_value(json_object_get(entry, key)));
+    (void)printf("%-17s%llu\n", key,
+                 (unsigned long long)server_json_u64(entry, key));
 }
 
 static void print_detailed(const json_t *entry, bool as_base64)
@@ -364,8 +362,7 @@ static void export_entry(const json_t *entry, struct mr_buf *out)
     mr_buf_str(out, "\t{\n\t\t\"key\": ");
     mr_json_str(&j, server_json_text(entry, "Key"));
     mr_buf_printf(out, ",\n\t\t\"flags\": %llu,\n\t\t\"value\": ",
-                  (unsigned long long)json_integer_value(
-                      json_object_get(entry, "Flags")));
+                  (unsigned long long)server_json_u64(entry, "Flags"));
     j.need_comma = false;
     mr_json_str(&j, server_json_text(entry, "Value"));
     mr_buf_str(out, "\n\t}");
@@ -420,8 +417,7 @@ static int import_entry(struct server_cli *cli, const json_t *entry)
                                  key, bad);
     } else {
         (void)snprintf(flags, sizeof flags, "%llu",
-                       (unsigned long long)json_integer_value(
-                           json_object_get(entry, "flags")));
+                       (unsigned long long)server_json_u64(entry, "flags"));
         cli->flags = flags;
         status = put_value(cli, key, mr_buf_slice(&bytes));
         cli->flags = NULL;
@@ -448,8 +444,8 @@ int server_cli_kv_import(struct server_cli *cli)
     }
     status = read_argument(cli->argv[0], &text);
     if (status == CLI_OK) {
-        list = json_loadb(text.data != NULL ? (const char *)text.data : "",
-                          text.len, 0, &why);
+        list = server_json_load(
+            text.data != NULL ? mr_buf_slice(&text) : mr_slice("", 0), &why);
         if (!json_is_array(list)) {
             status = server_cli_fail("Cannot unmarshal data: %s",
                                      list == NULL ? why.text

@@ -64,6 +64,20 @@ def test_kv_put_get_delete(shared, cli):
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_kv_keeps_flags_of_64_bits(shared, cli):
+    flags = str(2**64 - 1)
+    assert cli(shared[0], "kv", "put", f"-flags={flags}", "big/a", "v").returncode == 0
+    done = cli(shared[0], "kv", "get", "-detailed", "big/a")
+    assert re.search(rf"^Flags +{flags}$", done.stdout, re.M), done
+    assert cli(shared[0], "kv", "get", "big/a").stdout == "v\n"
+    exported = cli(shared[0], "kv", "export", "big/").stdout
+    assert f'"flags": {flags},' in exported
+    assert cli(shared[0], "kv", "delete", "big/a").returncode == 0
+    assert cli(shared[1], "kv", "import", "-", stdin=exported).returncode == 0
+    assert shared[2].get("/v1/kv/big/a")[0]["Flags"] == 2**64 - 1
+    assert cli(shared[0], "kv", "delete", "big/a").returncode == 0
+
+
 def test_catalog_commands(shared, cli):
     shared[0].register("clisvc", 80, Tags=["b", "a"])
     done = cli(shared[1], "catalog", "services")
