@@ -2,7 +2,7 @@
 /*
  * Rounds. When a server is there and the node is registered:
  *
- *   IDLE -> COMPARING (-> ADOPTING, after a start) -> IDLE
+ *   IDLE -> COMPARING -> ADOPTING -> IDLE
  *   IDLE -> PUSHING -> IDLE
  *
  * A round pushes what differs between the store and what the cluster is known
@@ -93,6 +93,7 @@ void sync_note(struct server_sync *sync, const char *text)
 
 void sync_unknown(struct server_sync *sync)
 {
+    sync->is_node_lost = true;
     sync->is_registered = false;
     sync->needs_compare = true;
 }
@@ -137,6 +138,7 @@ static void run_node(struct server_sync *sync, uint64_t now_ms)
 static void on_rows(struct server_sync *sync, const struct sync_call *call)
 {
     struct sync_rows rows = {0};
+    struct sync_rows before;
     struct mr_detail why;
     bool is_there = false;
     enum mr_err err = MR_E_INVALID;
@@ -151,7 +153,7 @@ static void on_rows(struct server_sync *sync, const struct sync_call *call)
         mr_log_debug("sync", "cannot compare: %s", sync_call_error(call, &why));
         return;
     }
-    sync_rows_deinit(&sync->known);
+    before = sync->known;
     sync->known = rows;
     sync->needs_compare = false;
     sync->is_full = true;
@@ -159,15 +161,13 @@ static void on_rows(struct server_sync *sync, const struct sync_call *call)
     sync->compare_ms =
         sync_now() + COMPARE_MS +
         mr_random_u64(SERVER_RANDOM) % (uint64_t)COMPARE_JITTER_MS;
-    if (!is_there) {
+    if (is_there) {
+        sync->phase = SYNC_ADOPTING;
+        sync_adopt(sync, &before);
+    } else {
         sync_unknown(sync);
     }
-    if (!sync->was_compared) {
-        sync->was_compared = true;
-        sync->phase = SYNC_ADOPTING;
-        sync_adopt(sync);
-        server_list_deinit(&sync->heard);
-    }
+    sync_rows_deinit(&before);
 }
 
 static void begin_compare(struct server_sync *sync)
@@ -205,16 +205,19 @@ void sync_check_lost(struct server_sync *sync, const char *check_id)
     sync->is_dirty = true;
 }
 
+/* What failed may have been done or not: nothing new is known of the cluster
+ * until it is asked. */
 static void end_round(struct server_sync *sync)
 {
     sync->phase = SYNC_IDLE;
-    sync_rows_deinit(&sync->known);
-    sync->known = sync->next;
-    sync->next = (struct sync_rows){0};
     if (sync->has_failed) {
+        sync_rows_deinit(&sync->next);
         sync->needs_compare = true;
         sync->retry_ms = sync_now() + RETRY_MS;
     } else {
+        sync_rows_deinit(&sync->known);
+        sync->known = sync->next;
+        sync->next = (struct sync_rows){0};
         sync->is_full = sync->is_full && sync->is_dirty;
     }
     end_all(&sync->riding);

@@ -65,6 +65,7 @@ struct server_sync {
     /* The node. */
     bool is_registered;
     bool is_registering;
+    bool is_node_lost;    /* Since the last comparison. */
     uint64_t register_ms; /* Not before. */
     char refusal[256];    /* Logged last. */
     /* Rows. */
@@ -133,9 +134,10 @@ void sync_renewals_end(struct server_sync *sync);
 
 /* ---- sync_adopt.c ---- */
 
-/* Have the store take the cluster's word on checks that nobody vouches for:
- * n_adopting falls to 0 again when that is done, and agent->wakeup is sent. */
-void sync_adopt(struct server_sync *sync);
+/* After a comparison: have the store take the cluster's word where that counts.
+ * n_adopting falls to 0 again when that is done, and agent->wakeup is sent.
+ * @before is what the cluster was known to have. */
+void sync_adopt(struct server_sync *sync, const struct sync_rows *before);
 
 /* ---- sync.c ---- */
 

@@ -367,6 +367,33 @@ def test_a_check_nobody_renewed_stays_dead_after_a_restart(cluster, agents):
     assert agent.get("/v1/agent/checks")["service:old"]["Status"] == "critical"
 
 
+def test_a_service_the_cluster_gave_up_stays_gone_after_a_restart(cluster, agents):
+    agent = agents(cluster)
+    agent.register("gone", 80, Check={"TTL": "1s", "Status": "passing",
+                                      "DeregisterCriticalServiceAfter": "3s"})
+    agent.register("kept", 81)
+    eventually(lambda: agent.get("/v1/agent/checks")["service:gone"]["Status"] ==
+               "critical", "critical")
+    agent.kill()
+    eventually(lambda: nodes_of(cluster[0], "gone") == [], "removed", 10)
+    agent.start()
+    eventually(lambda: serf(cluster[0], agent.name) == "passing", "back")
+    for _ in range(20):
+        assert nodes_of(cluster[0], "gone") == []
+        time.sleep(0.1)  # It must not come back even for a moment.
+    assert list(agent.get("/v1/agent/services")) == ["kept"]
+
+
+def test_a_critical_service_of_a_wiped_node_comes_back(shared, agents):
+    agent = agents(shared)
+    agent.register("early", 80, Check={
+        "TTL": "60s", "DeregisterCriticalServiceAfter": "60s"})
+    eventually(lambda: nodes_of(shared[0], "early") == [agent.name], "registered")
+    shared[1].put("/v1/catalog/deregister", {"Node": agent.name})
+    eventually(lambda: nodes_of(shared[0], "early") == [agent.name], "back", 5)
+    agent.put("/v1/agent/service/deregister/early")
+
+
 def test_ttl_checks_end_at_an_agent_that_is_alone(cluster, agents):
     agent = agents(cluster)
     agent.register("alone", 80, Check={
