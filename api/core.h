@@ -145,7 +145,7 @@ struct api_cache;
 
 struct mr_api {
     struct mr_api_options options; /* With texts of our own. */
-    struct MHD_Daemon *adopted; /* Of connections on the servers' port. */
+    struct MHD_Daemon *adopted;    /* Of connections on the servers' port. */
     struct api_listener *listeners;
     size_t n_listeners;
     uint16_t port;

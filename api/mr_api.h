@@ -111,7 +111,7 @@ struct mr_api_agent {
     unsigned bootstrap_expect;
     uint16_t server_port;
     uint16_t dns_port;
-    uint64_t node_ttl_ms;    /* Node.ttl_ms and Node.reap_ms of its row. */
+    uint64_t node_ttl_ms; /* Node.ttl_ms and Node.reap_ms of its row. */
     uint64_t node_reap_ms;
     const char *const *meta; /* Node metadata: key, value, key, value ... */
     size_t n_meta;           /* Pairs. */
