@@ -6,8 +6,8 @@
 
 #include "api/core.h"
 #include "api/handlers.h"
+#include "api/session_body.h"
 #include "api/target.h"
-#include "base/text.h"
 
 #define KEY_MAX_LEN 8192 /* As kv/mr_kv.h has it. */
 
@@ -191,10 +191,10 @@ static bool parse_number(struct api_request *req, const char *name,
     return true;
 }
 
-/* ?@name of a lock names a session; false: answered that it does not. One that
- * has no session's form is nobody's: @out_is_bad. */
+/* ?@name of a lock names a session, with *@out_refusal as of
+ * session_id_refusal(); false: answered that none is named. */
 static bool parse_session(struct api_request *req, const char *name,
-                          char **out_session, bool *out_is_bad)
+                          char **out_session, const char **out_refusal)
 {
     const char *session = api_query(req, name);
 
@@ -204,7 +204,7 @@ static bool parse_session(struct api_request *req, const char *name,
     if (session[0] == '\0') {
         return api_error(req, 500, "missing session");
     }
-    *out_is_bad = strlen(session) != MR_UUID_LEN;
+    *out_refusal = session_id_refusal(session);
     *out_session = (char *)session;
     return true;
 }
@@ -282,23 +282,21 @@ static void encode_put(struct api_request *req, Mr__KeyPut *put)
 /* ?acquire and ?release. False: answered. */
 static bool parse_lock(struct api_request *req, Mr__KeyPut *put)
 {
-    bool is_bad = false;
+    const char *refusal = NULL;
 
-    if (!parse_session(req, "acquire", &put->acquire, &is_bad)) {
+    if (!parse_session(req, "acquire", &put->acquire, &refusal)) {
         return false;
     }
-    if (is_bad) {
-        return api_error(req, 500,
-                         "failed session lookup: index error: UUID must be 36 "
-                         "characters");
+    if (refusal != NULL) {
+        return api_error(req, 500, "%s", refusal);
     }
-    if (!parse_session(req, "release", &put->release, &is_bad)) {
+    if (!parse_session(req, "release", &put->release, &refusal)) {
         return false;
     }
-    if (is_bad) {
+    if (refusal != NULL) {
         api_reply_false(req); /* It holds nothing. */
     }
-    return !is_bad;
+    return refusal == NULL;
 }
 
 void api_kv_put(struct api_request *req)

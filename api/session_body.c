@@ -65,6 +65,16 @@ static const struct decode_table body_table = {
     .skips_unknown = true,
 };
 
+const char *session_id_refusal(const char *id)
+{
+    if (strlen(id) != MR_UUID_LEN) {
+        return "failed session lookup: index error: UUID must be 36 characters";
+    }
+    return mr_uuid_valid(id)
+               ? NULL
+               : "failed session lookup: index error: Invalid UUID";
+}
+
 /* ------------------------------------------------------------- members */
 
 static enum mr_err take_ttl(struct decode *d, const struct body *b,

@@ -11,6 +11,9 @@
 #define SESSION_TTL_MIN_MS UINT64_C(1000)
 #define SESSION_TTL_MAX_MS (UINT64_C(24) * 3600 * 1000)
 
+/* Why @id is no session's ID, in Consul's words; NULL: it may be one. */
+const char *session_id_refusal(const char *id);
+
 /* Read @body, which may be empty, into @out_session, whose texts are those of
  * @d and of the caller: @node is the default node. The ID is not set.
  *

@@ -75,15 +75,14 @@ static void write_one(struct mr_buf *out, const Mr__Session *session)
 
 /* ------------------------------------------------------------- reading */
 
-#define BAD_ID "failed session lookup: index error: UUID must be 36 characters"
-
 bool api_session_info_prepare(struct api_request *req)
 {
+    const char *refusal = session_id_refusal(req->arg);
+
     if (req->arg[0] == '\0') {
         return api_error(req, 400, "Missing session");
     }
-    return strlen(req->arg) == MR_UUID_LEN ||
-           api_rpc_error(req, 500, "%s", BAD_ID);
+    return refusal == NULL || api_rpc_error(req, 500, "%s", refusal);
 }
 
 enum mr_err api_session_info(struct api_request *req, struct mr_kv_view *view,
@@ -185,10 +184,12 @@ void api_session_create(struct api_request *req)
 /* Whether the path names a session; answered otherwise. */
 static bool has_session(struct api_request *req)
 {
+    const char *refusal = session_id_refusal(req->arg);
+
     if (req->arg[0] == '\0') {
         return api_error(req, 400, "Missing session");
     }
-    return strlen(req->arg) == MR_UUID_LEN || api_error(req, 500, "%s", BAD_ID);
+    return refusal == NULL || api_error(req, 500, "%s", refusal);
 }
 
 void api_session_destroy(struct api_request *req)

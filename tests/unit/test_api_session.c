@@ -268,6 +268,8 @@ static void unknown_sessions_are_told_apart(void **state)
 
     expect(s, "GET", "/v1/session/info/", "", 400, "Missing session");
     expect(s, "GET", "/v1/session/info/x", "", 500, BAD_UUID);
+    expect(s, "GET", "/v1/session/info/zzzzzzzz-zzzz-zzzz-zzzz-zzzzzzzzzzzz",
+           "", 500, "failed session lookup: index error: Invalid UUID");
     expect(s, "GET", "/v1/session/info/" NOBODY, "", 200, "[]");
     expect(s, "GET", "/v1/session/node/", "", 400, "Missing node name");
     expect(s, "PUT", "/v1/session/renew/", "", 400, "Missing session");
