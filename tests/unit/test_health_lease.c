@@ -581,6 +581,49 @@ static void a_new_term_forgets_what_was_proposed(void **state)
     free_cluster(c);
 }
 
+/* Nor is a lease held back whose outcome was never known. */
+static void a_new_term_forgets_what_was_unknown(void **state)
+{
+    struct cluster *c = new_cluster(1);
+    struct member *m = &c->members[0];
+    struct asked a;
+
+    (void)state;
+    lead(c, 0, 1);
+    change(c, 1, 3000);
+    run(c, 3100);
+    mr_leases_proposed(m->engine, m->commands[0].ticket, MR_E_UNKNOWN, c->now);
+    ask(c, 0, &a, 1);
+    lead(c, 0, 2);
+    assert_answered(&a, MR_LEASE_RENEWED);
+    run(c, 2000);
+    assert_int_equal(m->n_commands, 1);
+    free_cluster(c);
+}
+
+/* A renewal that waited for a leader counts from when there was one. */
+static void waiting_for_a_leader_costs_nothing(void **state)
+{
+    struct cluster *c = new_cluster(3);
+    struct asked a;
+
+    (void)state;
+    lead(c, 0, 1);
+    change(c, 1, 1000);
+    run(c, 300);
+    c->is_cut[0] = true;
+    run(c, 100);
+    ask(c, 1, &a, 1);
+    run(c, 700);
+    lead(c, 1, 2);
+    assert_answered(&a, MR_LEASE_RENEWED);
+    run(c, 850);
+    assert_int_equal(c->members[1].n_commands, 0);
+    run(c, 200);
+    assert_int_equal(c->members[1].n_commands, 1);
+    free_cluster(c);
+}
+
 /* When nobody could be heard for long, all leases get that time. */
 static void time_without_a_leader_does_not_count(void **state)
 {
@@ -859,6 +902,8 @@ int main(void)
         cmocka_unit_test(a_renewal_waits_for_the_outcome),
         cmocka_unit_test(an_unknown_outcome_is_tried_again),
         cmocka_unit_test(a_new_term_forgets_what_was_proposed),
+        cmocka_unit_test(a_new_term_forgets_what_was_unknown),
+        cmocka_unit_test(waiting_for_a_leader_costs_nothing),
         cmocka_unit_test(time_without_a_leader_does_not_count),
         cmocka_unit_test(a_deaf_leader_ends_nothing),
         cmocka_unit_test(a_pause_is_confirmed),
