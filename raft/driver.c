@@ -333,6 +333,7 @@ enum mr_err driver_new(const struct driver_options *options,
     d->handed = disk->applied;
     d->applied = disk->applied;
     d->props.seen_term = disk->applied_term;
+    d->stored_term = disk->term;
     if (err == MR_OK) {
         err = open_core(d);
     }
@@ -528,6 +529,7 @@ void driver_status(const struct driver *d, struct driver_status *out_status)
         .ever_had_leader = d->ever_had_leader,
         .leader_id = driver_leader(d),
         .term = d->core.current_term,
+        .stored_term = d->stored_term,
         .last_index = d->log.last,
         .commit_index = d->commit,
         .applied_index = d->applied,

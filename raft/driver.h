@@ -484,6 +484,7 @@ struct driver_status {
     bool ever_had_leader;
     uint64_t leader_id; /* 0: unknown. */
     uint64_t term;
+    uint64_t stored_term; /* The newest that is on disk, with its vote. */
     uint64_t last_index;
     uint64_t commit_index;
     uint64_t applied_index;

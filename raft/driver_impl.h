@@ -197,6 +197,7 @@ struct driver {
     uint64_t last_ticket;
     uint64_t done_ticket;
     uint64_t vote_ticket;  /* Messages wait for it. */
+    uint64_t stored_term;  /* On disk. */
     uint64_t first_ticket; /* Of the bootstrap; applying waits for it. */
     struct mr_list held;
 

@@ -205,7 +205,7 @@ struct mr_raft_status {
     uint64_t leader_id;
     char leader_address[MR_HOST_MAX + 8]; /* host:port, "" when unknown. */
     const char *role; /* "Leader", "Follower", "Candidate": static. */
-    uint64_t term;
+    uint64_t term;    /* On disk: this server will never know an older one. */
     uint64_t last_log_index;
     uint64_t commit_index;
     uint64_t applied_index;

@@ -48,7 +48,7 @@ static void fill_status(const struct mr_raft *n, const struct driver_status *s,
     out->id = n->id;
     out->leader_id = s->leader_id;
     out->role = role_of(s);
-    out->term = s->term;
+    out->term = s->stored_term;
     out->last_log_index = s->last_index;
     out->commit_index = s->commit_index;
     out->snapshot_index = s->snapshot_index;

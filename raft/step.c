@@ -96,6 +96,11 @@ void driver_log_done(struct driver *d, uint64_t ticket, enum mr_err err)
         mr_free(w);
     }
     d->done_ticket = ticket > d->done_ticket ? ticket : d->done_ticket;
+    if (d->done_ticket >= d->vote_ticket &&
+        d->stored_term != d->core.current_term) {
+        d->stored_term = d->core.current_term;
+        d->is_changed = true;
+    }
     send_held(d);
     if (last > d->core.last_stored && !d->core.snapshot.installing) {
         struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};

@@ -223,6 +223,97 @@ static void follower_reads_at_the_leaders_index(void **state)
     fx_close(&f);
 }
 
+/* A term is told when no restart can bring an older one back. */
+static void term_is_stored_when_it_is_durable(void **state)
+{
+    struct fixture f;
+    struct driver_append heartbeat = {1, 1, 0, NULL, 0};
+
+    (void)state;
+    fx_bootstrap(&f, 3);
+    fx_follow(&f, 2, 2);
+    assert_int_equal(fx_status(&f).stored_term, 2);
+    fx_append(&f, 3, 7, heartbeat, NULL);
+    assert_int_equal(fx_status(&f).term, 7);
+    assert_int_equal(fx_status(&f).stored_term, 2);
+    fx_durable(&f);
+    assert_int_equal(fx_status(&f).stored_term, 7);
+    fx_close(&f);
+}
+
+/* A probe far behind takes the core's commit index back, but not ours: it would
+ * be told to readers, and what is applied would be applied again. */
+static void commit_index_never_goes_back(void **state)
+{
+    struct fixture f;
+    struct driver_append first = {1, 1, 1, NULL, 1};
+    struct driver_append second = {2, 2, 3, NULL, 1};
+    struct driver_append probe = {1, 1, 3, NULL, 0};
+    size_t handed;
+
+    (void)state;
+    fx_bootstrap(&f, 3);
+    fx_follow(&f, 2, 2);
+    fx_append(&f, 2, 2, first, "x");
+    fx_append(&f, 2, 2, second, "y");
+    fx_durable(&f);
+    assert_int_equal(fx_status(&f).commit_index, 3);
+    handed = f.n_batches;
+    fx_append(&f, 2, 2, probe, NULL);
+    assert_int_equal(fx_status(&f).commit_index, 3);
+    fx_durable(&f);
+    assert_int_equal(f.n_batches, handed);
+    assert_int_equal(fx_status(&f).applied_index, 3);
+    assert_false(f.is_fatal);
+    fx_close(&f);
+}
+
+/* From the arrival of a snapshot until the state machine holds it nothing is
+ * applied, whatever becomes durable or is known to be committed meanwhile. */
+static void nothing_is_applied_while_a_snapshot_is_installed(void **state)
+{
+    static const uint8_t conf[] = {
+        1, 3, 0, 0, 0, 0, 0, 0, 0,                   /* Three servers: */
+        1, 0, 0, 0, 0, 0, 0, 0, 'a', ':', '1', 0, 1, /* voters all. */
+        2, 0, 0, 0, 0, 0, 0, 0, 'b', ':', '1', 0, 1,
+        3, 0, 0, 0, 0, 0, 0, 0, 'c', ':', '1', 0, 1};
+    struct fixture f;
+    struct driver_append before = {1, 1, 2, NULL, 1};
+    struct driver_append after = {50, 2, 51, NULL, 1};
+    struct driver_message m = {.type = DRIVER_MSG_INSTALL, .term = 2};
+    uint64_t ticket;
+    size_t handed;
+
+    (void)state;
+    fx_bootstrap(&f, 3);
+    fx_follow(&f, 2, 2);
+    handed = f.n_batches;
+    fx_append(&f, 2, 2, before, "x"); /* Committed, not yet on disk. */
+    ticket = f.ticket;
+    m.install.meta =
+        (struct driver_snapshot){50, 2, 1, mr_slice(conf, sizeof conf)};
+    m.install.file = 12;
+    driver_receive(f.d, 2, &m);
+    driver_flush(f.d);
+    driver_log_done(f.d, ticket, MR_OK);
+    fx_append(&f, 2, 2, after, "y");
+    assert_int_equal(f.installs, 0);
+    driver_log_done(f.d, f.ticket, MR_OK);
+    assert_int_equal(f.installs, 12);
+    fx_append(&f, 2, 2, after, "y");
+    fx_round(&f, 60);
+    assert_int_equal(f.n_batches, handed);
+    assert_int_equal(fx_status(&f).applied_index, 1);
+    driver_snapshot_installed(f.d, 12, MR_OK);
+    assert_int_equal(fx_status(&f).applied_index, 50);
+    fx_append(&f, 2, 2, after, "y");
+    fx_durable(&f);
+    assert_int_equal(f.n_batches, handed + 1);
+    assert_int_equal(f.batches[handed]->first_index, 51);
+    assert_false(f.is_fatal);
+    fx_close(&f);
+}
+
 /* ------------------------------------------------------------- failure */
 
 /* A leader whose disk hangs hands over, and then says nothing more. */
@@ -346,6 +437,9 @@ int main(void)
         cmocka_unit_test(consistent_read_asks_the_quorum),
         cmocka_unit_test(lease_ends_before_the_election_timeout),
         cmocka_unit_test(follower_reads_at_the_leaders_index),
+        cmocka_unit_test(term_is_stored_when_it_is_durable),
+        cmocka_unit_test(commit_index_never_goes_back),
+        cmocka_unit_test(nothing_is_applied_while_a_snapshot_is_installed),
         cmocka_unit_test(leader_with_a_hanging_disk_falls_silent),
         cmocka_unit_test(nonsense_is_dropped),
         cmocka_unit_test(snapshot_without_configuration_is_dropped),

@@ -28,8 +28,9 @@ static struct mr_raft_proposal *last_own(struct fixture *f)
     return b->n_commands == 0 ? NULL : b->commands[b->n_commands - 1].own;
 }
 
-static void send_forward(struct fixture *f, uint64_t prev, uint64_t seq,
-                         size_t n)
+/* Forwards of the process @incarnation of server 2. */
+static void send_forward_of(struct fixture *f, uint64_t incarnation,
+                            uint64_t prev, uint64_t seq, size_t n)
 {
     struct driver_message m = {.type = DRIVER_MSG_FORWARD,
                                .term = fx_status(f).term};
@@ -37,16 +38,22 @@ static void send_forward(struct fixture *f, uint64_t prev, uint64_t seq,
 
     batch_init(&b);
     for (size_t i = 0; i < n; i++) {
-        struct batch_id id = {2, 77, seq + i};
+        struct batch_id id = {2, incarnation, seq + i};
         assert_int_equal(batch_add(&b, id, mr_slice_str("x")), MR_OK);
     }
-    m.forward.incarnation = 77;
+    m.forward.incarnation = incarnation;
     m.forward.prev_seq = prev;
     m.forward.blob = b.blob;
     m.forward.data = mr_slice(b.blob->data, b.len);
     driver_receive(f->d, 2, &m);
     driver_flush(f->d);
     batch_deinit(&b);
+}
+
+static void send_forward(struct fixture *f, uint64_t prev, uint64_t seq,
+                         size_t n)
+{
+    send_forward_of(f, 77, prev, seq, n);
 }
 
 /* ------------------------------------------------------------- success */
@@ -152,6 +159,31 @@ static void leader_takes_forwarded_commands_once_and_in_order(void **state)
     fx_durable(&f);
     fx_ack(&f, 3, 4);
     assert_int_equal(f.batches[f.n_batches - 1]->n_commands, 4);
+    fx_close(&f);
+}
+
+/* A server that was started again counts anew, and what its process before
+ * said is late: taken now, it would make the numbers begin once more, and
+ * repeated commands would enter the log again. */
+static void forwards_of_a_process_that_is_gone_are_dropped(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fx_bootstrap(&f, 3);
+    fx_lead(&f);
+    send_forward_of(&f, 77, 0, 1, 3);
+    send_forward_of(&f, 78, 0, 1, 2);
+    assert_int_equal(f.last_index, 4);
+    f.n_notes = 0;
+    send_forward_of(&f, 77, 3, 4, 1);
+    send_forward_of(&f, 77, 0, 1, 3);
+    assert_int_equal(f.last_index, 4);
+    assert_null(fx_sent(&f, 2, DRIVER_MSG_FORWARD_REPLY));
+    send_forward_of(&f, 78, 0, 1, 2);
+    assert_int_equal(f.last_index, 4);
+    send_forward_of(&f, 78, 2, 3, 1);
+    assert_int_equal(f.last_index, 5);
     fx_close(&f);
 }
 
@@ -372,6 +404,7 @@ int main(void)
         cmocka_unit_test(forwarded_command_comes_back_as_own),
         cmocka_unit_test(lost_command_is_proposed_again),
         cmocka_unit_test(leader_takes_forwarded_commands_once_and_in_order),
+        cmocka_unit_test(forwards_of_a_process_that_is_gone_are_dropped),
         cmocka_unit_test(without_leader_the_end_is_noleader),
         cmocka_unit_test(command_of_one_term_is_not_forwarded),
         cmocka_unit_test(command_of_one_term_ends_with_it),
