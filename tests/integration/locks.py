@@ -82,8 +82,7 @@ class Campaign:
         self.cluster = Cluster(self.folder)
         self.contenders = []
         self.free_s = []          # Kill or pause until the next holder has it.
-        self.kept = 0             # Leader-only rounds the holder lived through.
-        self.leader_rounds = 0
+        self.unhurt = []          # Fences of holders whose leader was struck.
         self.old_writes = 0       # With numbers of the past; all refused.
         self.fences = set()
 
@@ -180,11 +179,10 @@ class Campaign:
         others = [s for s in self.cluster.running() if s is not leader] \
             if "leader" in action or "both" in action else None
         if action in ("kill leader", "pause leader"):
-            self.leader_rounds += 1
+            self.unhurt.append(fence)
             self.cluster.wait_leader(others, timeout=30)
             time.sleep(self.rng.uniform(0, 1.5))
             state = self.wait_holder(0, others)
-            self.kept += state[0] == fence
         else:
             state = self.wait_holder(fence, others)
             self.free_s.append((time.monotonic() - struck, action))
@@ -226,8 +224,9 @@ def check_counting(events, last):
 
 def check_early(events, campaign):
     """Who did not give the lock back had it for TTL since its last renewal, and
-    nobody else for the lock-delay after that. Returns the least time that was
-    left over."""
+    nobody else for the lock-delay after that. Returns how many held it, how many
+    of them lost it, the least time that was left over then, and how many lost it
+    who were alive."""
     renewed = {}
     for e in events:
         if e["e"] == "renewed":
@@ -249,7 +248,8 @@ def check_early(events, campaign):
         assert left >= 0, f"lost {-left:.3f} s early: {first} to {then}"
         spare.append(left)
     campaign.fences.update(order)
-    return len(order), len(spare), min(spare, default=0)
+    lost = [f for f in campaign.unhurt if f in order[:-1] and f not in given]
+    return len(order), len(spare), min(spare, default=0), len(lost)
 
 
 def check_free(campaign):
@@ -266,7 +266,7 @@ def check(campaign):
     last = json.loads(state.kv_get(COUNTER, "&consistent"))["n"]
     events = read_events(campaign)
     counted = check_counting(events, last)
-    holders, lost, spare = check_early(events, campaign)
+    holders, lost, spare, unhurt = check_early(events, campaign)
     refused = sum(e["e"] == "written" and not e["done"] for e in events)
     check_free(campaign)
     times = sorted(t for t, _ in campaign.free_s) or [0.0]
@@ -274,9 +274,9 @@ def check(campaign):
             f"spare {spare * 1000:.0f} ms); {counted} counted, {refused} writes of "
             f"holders and {campaign.old_writes} others with old numbers, all "
             f"refused; dead or paused to the next holder: median "
-            f"{statistics.median(times):.2f} s, longest {times[-1]:.2f} s; the "
-            f"holder kept the lock in {campaign.kept} of {campaign.leader_rounds} "
-            f"leader changes")
+            f"{statistics.median(times):.2f} s, longest {times[-1]:.2f} s; of "
+            f"{len(campaign.unhurt)} living holders whose leader was killed or "
+            f"paused {unhurt} got no renewal through in time")
 
 
 def run(folder, rounds, seed, say=print, actions=ACTIONS):
