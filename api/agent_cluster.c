@@ -137,10 +137,10 @@ void api_agent_force_leave(struct api_request *req)
                         req->arg);
     } else if (err != MR_OK) {
         api_fail(req, err);
-    } else if (found.status == MEMBER_ALIVE) {
-        api_reply_empty(req);
-    } else if (found.status == MEMBER_LEFT && api_query(req, "prune") == NULL) {
-        api_reply_empty(req); /* As it is. */
+    } else if (found.status == MEMBER_ALIVE ||
+               (found.status == MEMBER_LEFT &&
+                api_query(req, "prune") == NULL)) {
+        api_reply_empty(req); /* It stays as it is. */
     } else if (!found.is_server || found.status == MEMBER_LEFT) {
         forget_node(req, found.is_server);
     } else {
