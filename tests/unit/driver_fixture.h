@@ -39,6 +39,7 @@ struct fixture {
     uint64_t lease_ms;
     struct driver_batch *batches[NOTES];
     size_t n_batches;
+    size_t n_loads; /* Asked of the log. */
     uint64_t installs;
     uint64_t dropped; /* File. */
     bool is_fatal;
@@ -71,7 +72,9 @@ FIXTURE void fx_log_write(void *arg, const struct driver_log_write *w)
 FIXTURE void fx_log_load(void *arg, uint64_t token, uint64_t first,
                          uint64_t last, size_t max_bytes)
 {
-    (void)arg;
+    struct fixture *f = arg;
+
+    f->n_loads++;
     (void)token;
     (void)first;
     (void)last;

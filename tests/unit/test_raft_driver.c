@@ -248,7 +248,7 @@ static void commit_index_never_goes_back(void **state)
     struct fixture f;
     struct driver_append first = {1, 1, 1, NULL, 1};
     struct driver_append second = {2, 2, 3, NULL, 1};
-    struct driver_append probe = {1, 1, 3, NULL, 0};
+    struct driver_append probe = {1, 1, 4, NULL, 0};
     size_t handed;
 
     (void)state;
@@ -303,6 +303,7 @@ static void nothing_is_applied_while_a_snapshot_is_installed(void **state)
     fx_append(&f, 2, 2, after, "y");
     fx_round(&f, 60);
     assert_int_equal(f.n_batches, handed);
+    assert_int_equal(f.n_loads, 0);
     assert_int_equal(fx_status(&f).applied_index, 1);
     driver_snapshot_installed(f.d, 12, MR_OK);
     assert_int_equal(fx_status(&f).applied_index, 50);
