@@ -18,6 +18,8 @@
  *   is too long, or an unknown cluster ends the connection.
  * - A peer that should be connected is dialled again after 50 to 250 ms, or at
  *   once when it has just dialled us.
+ * - Whoever connects while too many connections wait to be told apart stays in
+ *   the listener's backlog until one of them has ended.
  * - What is sent to a peer that does not read is dropped beyond OUT_MAX bytes:
  *   raft repeats itself.
  */
@@ -32,7 +34,7 @@
 #define CONNECT_MS 2000
 #define RETRY_MAX_MS 250
 #define TICK_MS 50
-#define BACKLOG 128
+#define BACKLOG 1024 /* All agents of a server that died come at once. */
 
 /* ------------------------------------------------------------- peers */
 
@@ -112,16 +114,24 @@ void transport_flush(struct transport *t)
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct transport *t = listener->data;
-    struct conn *c = status == 0 ? transport_conn_new(t) : NULL;
+    struct conn *c =
+        status == 0 && t->n_conns < CONNS_MAX ? transport_conn_new(t) : NULL;
 
     if (c == NULL) {
-        t->is_accept_due = status == 0; /* No memory: tried again soon. */
+        t->is_accept_due = status == 0; /* Or no memory: tried again soon. */
         return;
     }
     t->is_accept_due = false;
     if (uv_accept(listener, (uv_stream_t *)&c->tcp) != 0 ||
-        t->n_conns > CONNS_MAX + 16 || !transport_conn_start(c)) {
+        !transport_conn_start(c)) {
         transport_conn_close(c);
+    }
+}
+
+void transport_accept_due(struct transport *t)
+{
+    if (t->is_accept_due && !t->is_closing) {
+        on_connection((uv_stream_t *)&t->listener, 0);
     }
 }
 
@@ -196,9 +206,7 @@ static void on_timer(uv_timer_t *timer)
     uint64_t now = transport_now(t);
     struct mr_list *at = t->conns.next;
 
-    if (t->is_accept_due) {
-        on_connection((uv_stream_t *)&t->listener, 0);
-    }
+    transport_accept_due(t);
     while (at != &t->conns) {
         struct conn *c = mr_container_of(at, struct conn, link);
 

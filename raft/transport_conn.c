@@ -52,6 +52,7 @@ static void on_conn_closed(uv_handle_t *handle)
     mr_buf_deinit(&c->out);
     mr_buf_deinit(&c->writing);
     mr_free(c);
+    transport_accept_due(t);
     transport_handle_gone(t);
 }
 

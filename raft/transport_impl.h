@@ -10,7 +10,7 @@
 #include "raft/transport.h"
 
 #define PEERS_MAX 64
-#define CONNS_MAX 256
+#define CONNS_MAX 256 /* Of servers, and not yet told apart. */
 #define OUT_MAX ((size_t)16 << 20)
 #define READ_BYTES ((size_t)64 << 10)
 #define RETRY_MIN_MS 50
@@ -83,6 +83,9 @@ uint64_t transport_now(const struct transport *t);
 /* Dial @p again after its retry time, jittered; the time doubles. */
 void transport_retry_later(struct transport *t, struct peer *p,
                            unsigned at_least);
+
+/* Accept who was left waiting, if there is room now. */
+void transport_accept_due(struct transport *t);
 
 /* A handle has closed; with the last one the transport goes. */
 void transport_handle_gone(struct transport *t);

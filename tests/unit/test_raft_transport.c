@@ -441,6 +441,36 @@ static void http_is_handed_over_untouched(void **state)
     connect_ends(w);
 }
 
+/* Who comes while very many say nothing waits, and is not turned away. */
+static void crowd_makes_others_wait(void **state)
+{
+    static const char text[] = "GET / HTTP/1.1\r\n\r\n";
+    struct world *w = *state;
+    int silent[256];
+    int fd;
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(silent); i++) {
+        silent[i] = stranger(w);
+        (void)uv_run(&w->loop, UV_RUN_NOWAIT);
+    }
+    fd = stranger(w);
+    assert_int_equal(send(fd, text, sizeof text - 1, MSG_NOSIGNAL),
+                     sizeof text - 1);
+    for (int i = 0; i < 10; i++) {
+        (void)uv_run(&w->loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(w->ends[0].http_fd, 0);
+    assert_false(is_ended(fd));
+    (void)close(silent[0]);
+    WAIT_FOR(w, w->ends[0].http_fd != 0);
+    (void)close(w->ends[0].http_fd);
+    (void)close(fd);
+    for (size_t i = 1; i < MR_ARRAY_LEN(silent); i++) {
+        (void)close(silent[i]);
+    }
+    connect_ends(w);
+}
+
 /* The owner's messages arrive as they are; one that is too long ends the
  * connection. */
 static void opaque_messages_arrive_whole(void **state)
@@ -547,6 +577,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(rubbish_ends_the_connection, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(http_is_handed_over_untouched, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(crowd_makes_others_wait, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(opaque_messages_arrive_whole, setup,
                                         teardown),
