@@ -10,7 +10,6 @@
  *    its connection, and the park resumes it.
  */
 #include <arpa/inet.h>
-#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -107,7 +107,7 @@ static void encoded_command_has_the_version(void **state)
 static void batches_do_not_show_in_the_digest(void **state)
 {
     struct fixture *f = *state;
-    struct fixture g;
+    struct fixture g = {.kv = NULL};
     Mr__KeyPut put = MR__KEY_PUT__INIT;
     Mr__Command cmd = MR__COMMAND__INIT;
     char key[16];

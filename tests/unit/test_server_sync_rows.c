@@ -331,8 +331,8 @@ static void a_bad_answer_is_refused(void **state)
         "{\"Node\":true,\"Services\":{\"a\":5},\"Checks\":{}}",
         "{\"Node\":true,\"Services\":{\"a\":\"xyz\"},\"Checks\":{}}",
         "{\"Node\":true,\"Services\":{},\"Checks\":{\"c\":{}}}",
-        "{\"Node\":true,\"Services\":{},\"Checks\":{\"c\":{\"Row\":\"1\","
-        "\"State\":\"\",\"Status\":\"passing\"}}}",
+        ("{\"Node\":true,\"Services\":{},\"Checks\":{\"c\":{\"Row\":\"1\","
+         "\"State\":\"\",\"Status\":\"passing\"}}}"),
     };
     struct sync_fixture *f = *state;
     bool is_there;
