@@ -132,7 +132,8 @@ class Owner:
             [*enter, sys.executable, __file__, json.dumps(specs)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
             start_new_session=True, preexec_fn=die_with_parent)
-        self.tried = {}    # port: when the last renewal was sent
+        self.tried = {}    # port: when the last renewals were sent that may
+                           # have been heard: the newest, and the one before
         self.last = {}     # port: (sent, answered) of the last answered one
         self.longest = {}  # port: longest time between two answers
         self.trouble = []  # lines "lost" and "no"
@@ -145,7 +146,7 @@ class Owner:
             port, what = int(words[0]), words[1]
             sent, answered = float(words[2]), float(words[3])
             if what == "try":
-                self.tried[port] = sent
+                self.tried[port] = (sent, self.tried.get(port, (sent,))[0])
             elif what in ("up", "ok"):
                 before = self.last.get(port)
                 if before is not None:
@@ -155,7 +156,9 @@ class Owner:
             else:
                 self.trouble.append(line.strip())
                 if "ConnectionRefusedError" in line:
-                    self.tried.pop(port, None)  # Nobody heard it.
+                    # Nobody heard this one; the one before may have been.
+                    _, before = self.tried[port]
+                    self.tried[port] = (before, before)
 
     def up(self):
         return all(spec["port"] in self.last for spec in self.specs)
@@ -165,7 +168,7 @@ class Owner:
         the latest time at which a renewal may have been heard: one that was
         sent and not answered may."""
         sent, answered = self.last[port]
-        tried = self.tried.get(port, sent)
+        tried, _ = self.tried.get(port, (sent, sent))
         return sent, answered, max(answered, tried)
 
     def lost(self):
