@@ -425,12 +425,10 @@ class Cut(AgentRow):
         return []
 
     def start(self):
-        self.net = deaths_net.FarNet()
-        self.cluster = Cluster(self.folder, 3, self.flags(), net=self.net)
+        self.cluster = deaths_net.FarCluster(self.folder, 3, self.flags(),
+                                             net=deaths_net.MachineNet())
         self.addresses = [server.address for server in self.cluster]
-        self.agent = deaths_net.FarServer(
-            self.net, "agent", os.path.join(self.folder, "agent"),
-            [f"-retry-join={address}" for address in self.addresses])
+        self.agent = self.make_agent()
         self.agent.start()
         eventually(lambda: any(
             n["Node"] == "agent"
@@ -438,38 +436,65 @@ class Cut(AgentRow):
             "the agent joins", 30)
         self.watch()
 
-    def victim_addresses(self):
-        return ["127.0.0.1"]
+    def make_agent(self):
+        self.machine = self.cluster.net.machine(9)
+        return deaths_net.FarServer(
+            self.machine, "agent", os.path.join(self.folder, "agent"),
+            [f"-retry-join={address}" for address in self.addresses])
 
     def victim(self, r):
         return Owner([{
             "kind": self.kind, "service": self.service, "id": r.id,
             "port": r.port, "ttl_s": TTL_S, "after_s": AFTER_S,
-            "addresses": self.victim_addresses()}], self.net.enter)
+            "addresses": [self.machine.address]}], self.machine.enter)
 
     def bounds(self):
         return Check.bounds(self)
 
     def die(self, r, owner):
-        self.net.cut()
+        self.machine.cut()
         r.renewed = self.heard(f"check/service:{r.id}")
 
     def ask_why(self, r):
         super().ask_why(r)
         # The cut is over: it comes back by itself, as it never died.
-        self.net.heal()
+        self.machine.heal()
         healed = time.monotonic()
         eventually(lambda: self.observers.all_show(r.port, self.addresses),
                    "it is back after the cut", 30)
         self.extra.setdefault("back", []).append(time.monotonic() - healed)
 
     def mend(self, r):
-        self.net.heal()
+        self.machine.heal()
 
-    def stop(self):
-        super().stop()
-        if hasattr(self, "net"):
-            self.net.close()
+
+class LeaderCut(Row):
+    """The leader goes on behind the cut, with nobody to lead."""
+
+    name = "leader-cut"
+    title = "leader cut off from the others, a service killed meanwhile"
+    why_not = Cut.why_not
+
+    def start(self):
+        self.cluster = deaths_net.FarCluster(self.folder, 3, self.flags(),
+                                             net=deaths_net.MachineNet())
+        self.addresses = [server.address for server in self.cluster]
+        self.watch()
+
+    def die(self, r, owner):
+        leader = self.cluster.wait_leader()
+        leader.machine.cut()
+        r.deaths["cut"] = time.monotonic()
+        r.down.append(leader)
+        time.sleep(self.rng.uniform(0, TTL_S))
+        super().die(r, owner)
+
+    def mend(self, r):
+        for leader in r.down:
+            leader.machine.heal()
+        # What it says when it is back is watched as well.
+        time.sleep(TTL_S + SLACK_S)
+        self.cluster.wait_leader(timeout=30)
 
 
 class Disk(Row):
@@ -520,8 +545,8 @@ class Disk(Row):
 
 
 ROWS = {row.name: row for row in (
-    Native, Check, Agent, Both, WithLeader, NativeWithLeader, Cut, Paused,
-    Disk)}
+    Native, Check, Agent, Both, WithLeader, NativeWithLeader, Cut, LeaderCut,
+    Paused, Disk)}
 
 
 # ------------------------------------------------------------------ campaign
@@ -552,12 +577,12 @@ def run_row(name, rounds, seed, quick=False, say=print):
 
 
 def run_apart(name, rounds, seed, quick=False):
-    """One row in a process of its own (the cut in a network of its own)."""
+    """One row in a process of its own; cuts are in a network of its own."""
     command = [sys.executable, os.path.abspath(__file__), "--row", name,
                "--rounds", str(rounds), "--seed", str(seed)]
     if quick:
         command.append("--quick")
-    if name == "cut" and not deaths_net.why_not_unshare():
+    if "cut" in name and not deaths_net.why_not_unshare():
         command = [*deaths_net.UNSHARE, *command]
     with tempfile.NamedTemporaryFile("r", suffix=".json") as out:
         done = subprocess.run([*command, "--out", out.name],

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two machines on one: the servers in this process's network namespace, an
-agent and its service in another, and a cable between them that can be pulled.
+"""Several machines on one: network namespaces, each with a cable to ours that
+can be pulled.
 
-A paused process is not a cut: its kernel still answers for it. Here what the
-agent sends goes nowhere, as behind a broken switch.
+A paused process is not a cut: its kernel still answers for it. Here what a
+machine sends goes nowhere, as behind a broken switch. Machine i has the address
+10.77.i.2; we are 10.77.i.1 to it and forward between them.
 """
 
 import os
 import shutil
 import subprocess
 
-from cluster import Server, die_with_parent
+from cluster import Cluster, Server, die_with_parent
 
 # A process started so has a network of its own.
 UNSHARE = ["unshare", "--net"]
-NEAR, FAR = "10.77.1.1", "10.77.1.2"
-SERVERS = "10.77.0"
 
 
 def ip(*args, enter=()):
@@ -43,27 +42,26 @@ def why_not():
     return "" if names == ["lo"] else "not started in a network of its own"
 
 
-class FarNet:
-    """Addresses of the servers on our side, the cable, and the far side."""
+class Machine:
+    """A namespace and its cable. @enter runs a command in it."""
 
-    def __init__(self):
-        ip("link", "set", "lo", "up")
-        for i in range(1, 10):
-            ip("addr", "add", f"{SERVERS}.{i}/32", "dev", "lo")
-        # A process that does nothing keeps the far namespace.
+    def __init__(self, i):
+        self.near, self.far = f"near{i}", f"far{i}"
+        self.address = f"10.77.{i}.2"
+        # A process that does nothing keeps the namespace.
         self.holder = subprocess.Popen(
             [*UNSHARE, "sleep", "infinity"], stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent)
         self.enter = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
         self.wait_apart()
-        ip("link", "add", "near0", "type", "veth", "peer", "name", "far0")
-        ip("link", "set", "far0", "netns", str(self.holder.pid))
-        ip("addr", "add", f"{NEAR}/24", "dev", "near0")
-        ip("link", "set", "near0", "up")
+        ip("link", "add", self.near, "type", "veth", "peer", "name", self.far)
+        ip("link", "set", self.far, "netns", str(self.holder.pid))
+        ip("addr", "add", f"10.77.{i}.1/24", "dev", self.near)
+        ip("link", "set", self.near, "up")
         for words in (("link", "set", "lo", "up"),
-                      ("addr", "add", f"{FAR}/24", "dev", "far0"),
-                      ("link", "set", "far0", "up"),
-                      ("route", "add", f"{SERVERS}.0/24", "via", NEAR)):
+                      ("addr", "add", f"{self.address}/24", "dev", self.far),
+                      ("link", "set", self.far, "up"),
+                      ("route", "add", "default", "via", f"10.77.{i}.1")):
             ip(*words, enter=self.enter)
 
     def wait_apart(self):
@@ -72,29 +70,57 @@ class FarNet:
         while os.stat(f"/proc/{self.holder.pid}/ns/net").st_ino == ours:
             pass
 
-    def address(self, i):
-        return f"{SERVERS}.{i}"
-
     def cut(self):
-        """Pull the cable, on our side: the agent hears silence, no reset."""
-        ip("link", "set", "near0", "down")
+        """Pull the cable, on our side: the machine hears silence, no reset."""
+        ip("link", "set", self.near, "down")
 
     def heal(self):
-        ip("link", "set", "near0", "up")
+        ip("link", "set", self.near, "up")
 
     def close(self):
         self.holder.kill()
         self.holder.wait()
 
 
-class FarServer(Server):
-    """An agent on the far side. Clients reach it there on 127.0.0.1."""
+class MachineNet:
+    """Machines that see each other through us. Stands for cluster.Net."""
 
-    def __init__(self, net, name, folder, flags):
-        super().__init__(name, FAR, folder, flags)
-        self.net = net
+    def __init__(self):
+        ip("link", "set", "lo", "up")
+        with open("/proc/sys/net/ipv4/ip_forward", "w",
+                  encoding="utf-8") as forward:
+            forward.write("1")
+        self.machines = {}
+
+    def machine(self, i):
+        if i not in self.machines:
+            self.machines[i] = Machine(i)
+        return self.machines[i]
+
+    def address(self, i):
+        return self.machine(i).address
+
+    def close(self):
+        for machine in self.machines.values():
+            machine.close()
+
+
+class FarServer(Server):
+    """A server or an agent on a machine of its own."""
+
+    def __init__(self, machine, name, folder, flags):
+        super().__init__(name, machine.address, folder, flags)
+        self.machine = machine
 
     def command(self):
-        words = [word if not word.startswith("-client=")
-                 else "-client=127.0.0.1" for word in super().command()]
-        return [*self.net.enter, *words]
+        return [*self.machine.enter, *super().command()]
+
+
+class FarCluster(Cluster):
+    """Servers on a machine each."""
+
+    def add(self, i, more=(), n=None):
+        server = super().add(i, more, n)
+        self.servers[-1] = FarServer(self.net.machine(i), server.name,
+                                     server.folder, server.flags)
+        return self.servers[-1]
