@@ -202,7 +202,7 @@ static void append(struct world *w, struct world_entry entry)
     w->log[w->n_log++] = entry;
 }
 
-void world_commit(struct world *w, int kind, uint64_t id)
+void world_commit(struct world *w, enum world_entry_kind kind, uint64_t id)
 {
     append(w, (struct world_entry){.kind = kind, .id = id, .proposer = -1});
 }

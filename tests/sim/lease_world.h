@@ -43,7 +43,7 @@ struct world_lease {
 
 /* An entry of the played log. */
 struct world_entry {
-    enum { ENTRY_NEW, ENTRY_GONE, ENTRY_NOOP } kind;
+    enum world_entry_kind { ENTRY_NEW, ENTRY_GONE, ENTRY_NOOP } kind;
     uint64_t id;
     uint64_t ticket; /* Of the proposal it came from. */
     int proposer;    /* Slot, or -1. */
@@ -199,7 +199,7 @@ uint64_t world_clock(const struct world_server *s);
 bool world_can_commit(const struct world *w);
 
 /* Append to the log what clients did. */
-void world_commit(struct world *w, int kind, uint64_t id);
+void world_commit(struct world *w, enum world_entry_kind kind, uint64_t id);
 
 /* Hand @ask to the server @slot after a moment. */
 void world_send_ask(struct world *w, int slot, struct world_ask *ask);
