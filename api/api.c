@@ -7,6 +7,7 @@
 #include "api/cache.h"
 #include "api/core.h"
 #include "api/decode.h"
+#include "api/feed.h"
 #include "api/http_server.h"
 #include "api/park.h"
 #include "api/response.h"
@@ -164,9 +165,12 @@ enum mr_err mr_api_start(const struct mr_api_options *options,
     apply_defaults(&api->options);
     api->cache = api_cache_new(options->kv, CACHE_BYTES);
     api->true_response = api_response_make_true();
+    api->feeds = ok ? api_feeds_start(options->kv) : NULL;
     api->park = ok ? api_park_start(options->clock) : NULL;
-    if (api->park == NULL || api->cache == NULL || api->true_response == NULL) {
+    if (api->park == NULL || api->cache == NULL || api->feeds == NULL ||
+        api->true_response == NULL) {
         api_park_stop(api->park);
+        api_feeds_stop(api->feeds);
         release(api);
         return mr_fail(detail, MR_E_NOMEM, "out of memory or descriptors");
     }
@@ -195,6 +199,7 @@ void mr_api_stop(struct mr_api *api)
     api_park_drain(api->park);
     api_http_stop(api);
     api_park_stop(api->park);
+    api_feeds_stop(api->feeds);
     release(api);
 }
 

@@ -56,6 +56,7 @@ enum api_phase {
 struct api_cached;
 struct api_chunk; /* A further piece of an exchange's memory. */
 struct api_forward;
+struct api_stream;
 
 #define API_INLINE_MEMORY 448
 
@@ -112,6 +113,8 @@ struct api_http {
     bool is_forwarding;          /* A server is asked. */
     bool has_answer;             /* The reply is the server's. */
 
+    struct api_stream *stream; /* The answer is a stream. */
+
     union {
         struct mr_write *write; /* In the exchange's memory. */
         struct mr_raft_read read;
@@ -140,6 +143,7 @@ struct api_http {
 struct api_listener;
 struct api_park;
 struct api_cache;
+struct api_feeds;
 
 #define API_OUTPUT_SLOTS 1024
 
@@ -151,6 +155,7 @@ struct mr_api {
     uint16_t port;
     struct api_park *park;
     struct api_cache *cache;
+    struct api_feeds *feeds;
     struct MHD_Response *true_response; /* `true`, as most writes answer. */
     atomic_bool is_quiescing;
     atomic_uint_fast64_t body_bytes; /* Of bodies being received. */

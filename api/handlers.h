@@ -290,4 +290,24 @@ bool api_registry_get_prepare(struct api_request *req);
 enum mr_err api_registry_get(struct api_request *req, struct mr_kv_view *view,
                              struct mr_buf *out);
 
+/* ---- watch_routes.c: watch streams */
+
+/* Each parses the request of one kind of stream. */
+bool api_watch_key_prepare(struct api_request *req);
+/* GET /v1/watch/keyprefix/PREFIX */
+bool api_watch_prefix_prepare(struct api_request *req);
+/* GET /v1/watch/services */
+bool api_watch_services_prepare(struct api_request *req);
+/* GET /v1/watch/service/NAME[?passing] */
+bool api_watch_service_prepare(struct api_request *req);
+/* GET /v1/watch/nodes */
+bool api_watch_nodes_prepare(struct api_request *req);
+/* GET /v1/watch/checks[?service=NAME][&state=STATE] */
+bool api_watch_checks_prepare(struct api_request *req);
+/* GET /registry/watch[?service=NAME...] */
+bool api_watch_registry_prepare(struct api_request *req);
+/* Begins the stream that was asked for. */
+enum mr_err api_watch(struct api_request *req, struct mr_kv_view *view,
+                      struct mr_buf *out);
+
 #endif /* API_HANDLERS_H */

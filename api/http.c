@@ -23,6 +23,7 @@
 #include "api/listen.h"
 #include "api/park.h"
 #include "api/response.h"
+#include "api/stream.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -288,6 +289,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection,
     if (x != NULL) {
         /* A resumed connection that turns out closed comes here at once. */
         api_unblock(x);
+        api_stream_end(x);
         api_park_unwatch(x);
         release_body(x);
         api_response_release(x->made);

@@ -7,6 +7,7 @@
 #include "api/core.h"
 #include "api/handlers.h"
 #include "api/session_body.h"
+#include "api/shapes.h"
 #include "api/target.h"
 
 #define KEY_MAX_LEN 8192 /* As kv/mr_kv.h has it. */
@@ -22,27 +23,6 @@ bool api_kv_get_prepare(struct api_request *req)
     return true;
 }
 
-static void add_entry(struct mr_json *j, const Mr__Key *key)
-{
-    mr_json_object(j);
-    mr_json_ku64(j, "LockIndex", key->lock_index);
-    mr_json_key(j, "Key");
-    mr_json_strn(j, (const char *)key->key.data, key->key.len);
-    mr_json_ku64(j, "Flags", key->flags);
-    mr_json_key(j, "Value");
-    if (key->value.len == 0) {
-        mr_json_null(j);
-    } else {
-        mr_json_base64(j, mr_slice(key->value.data, key->value.len));
-    }
-    if (key->session[0] != '\0') {
-        mr_json_kstr(j, "Session", key->session);
-    }
-    mr_json_ku64(j, "CreateIndex", key->create_rev);
-    mr_json_ku64(j, "ModifyIndex", key->modify_rev);
-    mr_json_object_end(j);
-}
-
 struct list {
     struct mr_json json;
     size_t n;
@@ -52,7 +32,7 @@ static bool add_listed(void *arg, const Mr__Key *key)
 {
     struct list *list = arg;
 
-    add_entry(&list->json, key);
+    shape_key(&list->json, key);
     list->n++;
     return !mr_buf_failed(list->json.out);
 }
@@ -149,7 +129,7 @@ enum mr_err api_kv_get(struct api_request *req, struct mr_kv_view *view,
     } else {
         mr_json_init(&j, out);
         mr_json_array(&j);
-        add_entry(&j, key);
+        shape_key(&j, key);
         mr_json_array_end(&j);
     }
     return MR_OK;

@@ -161,8 +161,7 @@ static void watch_client(struct api_park *park, struct api_http *x, int fd)
     }
 }
 
-/* Put @x into the heap and watch its client. */
-static enum mr_err park_add(struct api_park *park, struct api_http *x)
+enum mr_err api_park_add(struct api_park *park, struct api_http *x)
 {
     int fd = api_http_fd(x);
     enum mr_err err = MR_E_CANCELED;
@@ -191,8 +190,10 @@ static void unwatch_client(struct api_park *park, struct api_http *x)
     }
 }
 
-static void park_remove(struct api_park *park, struct api_http *x)
+void api_park_remove(struct api_http *x)
 {
+    struct api_park *park = x->req.api->park;
+
     pthread_mutex_lock(&park->lock);
     unwatch_client(park, x);
     mr_heap_remove(&park->deadlines, &x->deadline);
@@ -250,7 +251,7 @@ bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err)
         *out_err = err == MR_E_EXISTS ? MR_OK : err;
         return false;
     }
-    err = park_add(api->park, x);
+    err = api_park_add(api->park, x);
     if (err != MR_OK) {
         cancel_waiter(x);
         api_wait_disarm(x);
@@ -270,7 +271,7 @@ void api_unblock(struct api_http *x)
         return;
     }
     x->is_blocking = false;
-    park_remove(api->park, x);
+    api_park_remove(x);
     cancel_waiter(x);
     if (mr_now_ms(x->req.options->clock) >= x->wait_until_ms ||
         x->is_client_gone) {

@@ -37,17 +37,22 @@ struct registry_list *registry_list_new(void)
     return mr_calloc(1, sizeof(struct registry_list));
 }
 
-void registry_list_free(struct registry_list *list)
+static void forget_versions(struct registry_list *list)
 {
-    if (list == NULL) {
-        return;
-    }
     while (list->versions != NULL) {
         struct version *next = list->versions->next;
 
         mr_free(list->versions);
         list->versions = next;
     }
+}
+
+void registry_list_free(struct registry_list *list)
+{
+    if (list == NULL) {
+        return;
+    }
+    forget_versions(list);
     mr_buf_deinit(&list->entries);
     mr_buf_deinit(&list->plain);
     mr_free(list);
@@ -384,5 +389,23 @@ enum mr_err registry_list_write(struct registry_list *list, struct mr_buf *out)
         err = write_service(list, &j, &entries[first], last - first);
     }
     mr_json_array_end(&j);
+    return err;
+}
+
+enum mr_err registry_write_instance(struct registry_list *list,
+                                    const struct mr_kv_instance *instance,
+                                    struct mr_buf *out)
+{
+    struct entry entry = {.node = instance->node, .service = instance->service};
+    enum mr_err err = find_version(list, instance->service);
+    struct mr_json j;
+
+    if (err != MR_OK) {
+        return err;
+    }
+    entry.version = list->versions->text;
+    mr_json_init(&j, out);
+    err = write_service(list, &j, &entry, 1);
+    forget_versions(list); /* Their tags may be gone before the next call. */
     return err;
 }

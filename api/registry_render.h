@@ -29,4 +29,12 @@ registry_list_add(struct registry_list *list,
 MR_MUST_CHECK enum mr_err registry_list_write(struct registry_list *list,
                                               struct mr_buf *out);
 
+/* Write the one service that @instance is, with it as the only node, whatever
+ * its checks say. @list (nothing is taken up into it) lends its memory.
+ * MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err
+registry_write_instance(struct registry_list *list,
+                        const struct mr_kv_instance *instance,
+                        struct mr_buf *out);
+
 #endif /* API_REGISTRY_RENDER_H */

@@ -8,6 +8,7 @@
 
 #include "api/forward.h"
 #include "api/gzip.h"
+#include "api/stream.h"
 #include "base/mem.h"
 
 #define HEADER_LINE_MAX 8192
@@ -146,12 +147,27 @@ static bool add_headers(const struct api_http *x, struct MHD_Response *r,
     return ok;
 }
 
+/* The answer that does not end. */
+static struct MHD_Response *make_stream(struct api_http *x)
+{
+    struct MHD_Response *r = api_stream_response(x);
+
+    if (r != NULL && !add_headers(x, r, 0)) {
+        MHD_destroy_response(r);
+        return NULL;
+    }
+    return r;
+}
+
 struct MHD_Response *api_response_make(struct api_http *x,
                                        struct mr_slice *out_body)
 {
     struct mr_buf body = MR_BUF_INIT;
     size_t len;
 
+    if (x->stream != NULL) {
+        return make_stream(x);
+    }
     if (!make_body(x, &body)) {
         mr_buf_deinit(&body);
         return NULL;

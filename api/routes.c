@@ -56,6 +56,8 @@ static const struct api_route routes[] = {
     WRITE("POST", "/registry", api_registry_register),
     WRITE("DELETE", "/registry", api_registry_deregister),
     WRITE("PUT", "/registry/renew", api_registry_renew),
+    READ("/registry/watch", API_CONSISTENCY | API_NATIVE,
+         api_watch_registry_prepare, api_watch),
 
     NO_ACL("PUT", "/v1/acl/bootstrap"),
     NO_ACL("POST", "/v1/acl/login"),
@@ -246,6 +248,19 @@ static const struct api_route routes[] = {
     MISSING("GET", "/v1/snapshot"),
     MISSING("PUT", "/v1/snapshot"),
     MISSING("PUT", "/v1/txn"),
+
+    READ("/v1/watch/checks", API_CONSISTENCY | API_NATIVE,
+         api_watch_checks_prepare, api_watch),
+    READ("/v1/watch/key/", API_CONSISTENCY | API_NATIVE, api_watch_key_prepare,
+         api_watch),
+    READ("/v1/watch/keyprefix/", API_CONSISTENCY | API_NATIVE,
+         api_watch_prefix_prepare, api_watch),
+    READ("/v1/watch/nodes", API_CONSISTENCY | API_NATIVE,
+         api_watch_nodes_prepare, api_watch),
+    READ("/v1/watch/service/", API_CONSISTENCY | API_NATIVE,
+         api_watch_service_prepare, api_watch),
+    READ("/v1/watch/services", API_CONSISTENCY | API_NATIVE,
+         api_watch_services_prepare, api_watch),
 };
 
 /* clang-format on */

@@ -300,3 +300,24 @@ void shape_instance(struct mr_json *j, const struct mr_kv_instance *instance)
     mr_json_array_end(j);
     mr_json_object_end(j);
 }
+
+void shape_key(struct mr_json *j, const Mr__Key *key)
+{
+    mr_json_object(j);
+    mr_json_ku64(j, "LockIndex", key->lock_index);
+    mr_json_key(j, "Key");
+    mr_json_strn(j, (const char *)key->key.data, key->key.len);
+    mr_json_ku64(j, "Flags", key->flags);
+    mr_json_key(j, "Value");
+    if (key->value.len == 0) {
+        mr_json_null(j);
+    } else {
+        mr_json_base64(j, mr_slice(key->value.data, key->value.len));
+    }
+    if (key->session[0] != '\0') {
+        mr_json_kstr(j, "Session", key->session);
+    }
+    mr_json_ku64(j, "CreateIndex", key->create_rev);
+    mr_json_ku64(j, "ModifyIndex", key->modify_rev);
+    mr_json_object_end(j);
+}

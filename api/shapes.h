@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The JSON of nodes, services and checks as Consul spells them. Members come in
+ * The JSON of nodes, services, checks and keys as Consul spells them. Members come in
  * the order of consul's own answers; nothing is allocated but by the buffer.
  */
 #ifndef API_SHAPES_H
@@ -37,6 +37,9 @@ void shape_check(struct mr_json *j, const Mr__Check *check,
 
 /* An entry of health/service: node, service and checks. */
 void shape_instance(struct mr_json *j, const struct mr_kv_instance *instance);
+
+/* A key and its value, as /v1/kv/ lists it. */
+void shape_key(struct mr_json *j, const Mr__Key *key);
 
 /* An array of texts; none is []. */
 void shape_texts(struct mr_json *j, const char *const *texts, size_t n);

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Watch streams: /v1/watch/ and /registry/watch (docs/watch.md). */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/core.h"
+#include "api/handlers.h"
+#include "api/stream.h"
+#include "base/text.h"
+
+#define PROGRESS_DEFAULT_MS UINT64_C(10000)
+#define PROGRESS_MIN_MS UINT64_C(1000)
+#define PROGRESS_MAX_MS UINT64_C(600000)
+#define MS_PER_NS 1000000
+
+/* A parsed request; lies in the request's memory. */
+struct watch {
+    struct api_watch_spec spec;
+    uint64_t progress_ms;
+    uint64_t last_event; /* Of a browser that comes back; 0: it does not. */
+};
+
+/* ------------------------------------------------------------- parsing */
+
+static bool parse_progress(struct api_request *req, struct watch *w)
+{
+    const char *text = api_query(req, "progress");
+    int64_t ns = 0;
+
+    w->progress_ms = PROGRESS_DEFAULT_MS;
+    if (text == NULL || text[0] == '\0') {
+        return true;
+    }
+    if (mr_duration_parse(text, &ns, NULL) != MR_OK ||
+        ns < (int64_t)PROGRESS_MIN_MS * MS_PER_NS ||
+        ns > (int64_t)PROGRESS_MAX_MS * MS_PER_NS) {
+        return api_error(req, 400,
+                         "Invalid progress \"%.40s\": a duration from 1s to "
+                         "10m is wanted",
+                         text);
+    }
+    w->progress_ms = (uint64_t)ns / MS_PER_NS;
+    return true;
+}
+
+static bool parse_format(struct api_request *req, struct watch *w)
+{
+    const char *accept = api_request_header(req, "Accept");
+    const char *last = api_request_header(req, "Last-Event-ID");
+
+    w->spec.format = API_WATCH_LINES;
+    if (accept != NULL && strcasestr(accept, "text/event-stream") != NULL) {
+        w->spec.format = API_WATCH_SSE;
+    }
+    if (last != NULL && last[0] != '\0' &&
+        api_parse_uint(last, &w->last_event, NULL) != MR_OK) {
+        return api_error(req, 400, "Invalid Last-Event-ID \"%.40s\"", last);
+    }
+    if (w->last_event != 0) {
+        req->min_index = w->last_event; /* Later than what the URL says. */
+    }
+    return true;
+}
+
+/* Parse what all streams have, into req->state. NULL: answered. */
+static struct watch *prepare(struct api_request *req, enum api_watch_kind kind)
+{
+    struct watch *w = api_alloc(req, sizeof *w);
+
+    if (w == NULL) {
+        api_fail(req, MR_E_NOMEM);
+        return NULL;
+    }
+    memset(w, 0, sizeof *w);
+    w->spec.kind = kind;
+    if (!parse_progress(req, w) || !parse_format(req, w)) {
+        return NULL;
+    }
+    req->state = w;
+    return w;
+}
+
+/* Who goes on where it was needs no leader, as long as we have been there. */
+static bool finish(struct api_request *req, uint64_t last_index)
+{
+    if (last_index == 0) {
+        return true;
+    }
+    if (req->mode == API_MODE_DEFAULT &&
+        last_index <= mr_kv_revision(req->options->kv)) {
+        req->mode = API_MODE_STALE;
+    } else if (req->mode == API_MODE_STALE &&
+               last_index > mr_kv_revision(req->options->kv)) {
+        req->mode = API_MODE_DEFAULT; /* Catch up first. */
+    }
+    return true;
+}
+
+/* Parse a stream of the one @kind, whose name is the rest of the path. */
+static bool prepare_named(struct api_request *req, enum api_watch_kind kind,
+                          const char *missing)
+{
+    struct watch *w = prepare(req, kind);
+    struct api_watch_name *name = api_alloc(req, sizeof *name);
+
+    if (w == NULL || name == NULL) {
+        return w != NULL && api_error(req, 503, "out of memory");
+    }
+    if (req->arg[0] == '\0' && missing != NULL) {
+        return api_error(req, 400, "%s", missing);
+    }
+    name->name = mr_slice_str(req->arg);
+    name->index = req->min_index;
+    w->spec.names = name;
+    w->spec.n_names = 1;
+    return finish(req, req->min_index);
+}
+
+bool api_watch_key_prepare(struct api_request *req)
+{
+    return prepare_named(req, API_WATCH_KEY, "Missing key name");
+}
+
+bool api_watch_prefix_prepare(struct api_request *req)
+{
+    return prepare_named(req, API_WATCH_PREFIX, NULL);
+}
+
+bool api_watch_service_prepare(struct api_request *req)
+{
+    const char *passing = api_query(req, "passing");
+    bool only = passing != NULL;
+
+    if (passing != NULL && passing[0] != '\0' &&
+        api_parse_bool(passing, &only) != MR_OK) {
+        return api_error(req, 400, "Invalid value for ?passing");
+    }
+    if (!prepare_named(req, API_WATCH_SERVICE, "Missing service name")) {
+        return false;
+    }
+    ((struct watch *)req->state)->spec.passing_only = only;
+    return true;
+}
+
+/* Parse a stream of @kind that has no names. */
+static bool prepare_all(struct api_request *req, enum api_watch_kind kind)
+{
+    struct watch *w = prepare(req, kind);
+
+    if (w == NULL) {
+        return false;
+    }
+    w->spec.index = req->min_index;
+    return finish(req, req->min_index);
+}
+
+bool api_watch_services_prepare(struct api_request *req)
+{
+    return prepare_all(req, API_WATCH_SERVICES);
+}
+
+bool api_watch_nodes_prepare(struct api_request *req)
+{
+    return prepare_all(req, API_WATCH_NODES);
+}
+
+bool api_watch_checks_prepare(struct api_request *req)
+{
+    const char *state = api_query(req, "state");
+    const char *service = api_query(req, "service");
+
+    if (!prepare_all(req, API_WATCH_CHECKS)) {
+        return false;
+    }
+    struct watch *w = req->state;
+
+    if (state != NULL && state[0] != '\0' && strcmp(state, "any") != 0) {
+        w->spec.state = state;
+    }
+    if (service != NULL && service[0] != '\0') {
+        w->spec.service = service;
+    }
+    return true;
+}
+
+/* ------------------------------------------------------------- /registry */
+
+static int compare_names(const void *a_, const void *b_)
+{
+    const struct api_watch_name *a = a_;
+    const struct api_watch_name *b = b_;
+
+    return strcmp(a->name.data, b->name.data); /* Both end with a NUL. */
+}
+
+/* Sort the names and leave out repetitions; the least index counts. */
+static size_t sort_names(struct api_watch_name *names, size_t n)
+{
+    size_t kept = 0;
+
+    qsort(names, n, sizeof *names, compare_names);
+    for (size_t i = 0; i < n; i++) {
+        if (kept == 0 || compare_names(&names[kept - 1], &names[i]) != 0) {
+            names[kept++] = names[i];
+        } else if (names[i].index < names[kept - 1].index) {
+            names[kept - 1].index = names[i].index;
+        }
+    }
+    return kept;
+}
+
+/* The parameters `service` and `index` in their order: an index behind a service
+ * is that service's, one before all of them is everybody's. */
+static bool parse_names(struct api_request *req, struct api_watch_name *names,
+                        size_t *out_n, uint64_t *out_last)
+{
+    const struct watch *w = req->state;
+    const struct api_param *own = NULL;
+    size_t n = 0;
+
+    for (size_t i = 0; i < req->n_params; i++) {
+        const struct api_param *p = &req->params[i];
+        uint64_t index;
+
+        if (strcmp(p->name, "service") == 0 && p->value_len > 0) {
+            if (n == API_WATCH_NAMES_MAX) {
+                return api_error(req, 400,
+                                 "Too many services in one stream: at most %d",
+                                 API_WATCH_NAMES_MAX);
+            }
+            names[n].name = mr_slice_str(p->value);
+            names[n++].index = req->min_index;
+            own = p;
+        } else if (strcmp(p->name, "index") == 0 && own != NULL) {
+            if (api_parse_uint(p->value, &index, NULL) != MR_OK) {
+                return api_error(req, 400, "Invalid index");
+            }
+            names[n - 1].index = w->last_event != 0 ? w->last_event : index;
+            *out_last = index > *out_last ? index : *out_last;
+        }
+    }
+    *out_n = n;
+    return true;
+}
+
+/* The common ?index= is the first parameter of that name only when no service
+ * stands before it. */
+static bool index_is_common(const struct api_request *req)
+{
+    for (size_t i = 0; i < req->n_params; i++) {
+        if (strcmp(req->params[i].name, "service") == 0) {
+            return false;
+        }
+        if (strcmp(req->params[i].name, "index") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool api_watch_registry_prepare(struct api_request *req)
+{
+    if (api_query_has(req, "service") && !index_is_common(req)) {
+        req->min_index = 0;
+    }
+    struct watch *w = prepare(req, API_WATCH_REGISTRY);
+    struct api_watch_name *names =
+        api_alloc(req, API_WATCH_NAMES_MAX * sizeof *names);
+    uint64_t last = req->min_index;
+    size_t n = 0;
+
+    if (w == NULL || names == NULL) {
+        return w != NULL && api_error(req, 503, "out of memory");
+    }
+    if (!parse_names(req, names, &n, &last)) {
+        return false;
+    }
+    w->spec.names = names;
+    w->spec.n_names = sort_names(names, n);
+    w->spec.index = req->min_index;
+    return finish(req, last);
+}
+
+/* ------------------------------------------------------------- beginning */
+
+enum mr_err api_watch(struct api_request *req, struct mr_kv_view *view,
+                      struct mr_buf *out)
+{
+    const struct watch *w = req->state;
+
+    (void)out;
+    req->reply.type = w->spec.format == API_WATCH_SSE ? "text/event-stream"
+                                                      : "application/x-ndjson";
+    req->reply.is_bytes = true;
+    req->reply.index = mr_kv_view_revision(view);
+    api_reply_header(req, "Cache-Control", "no-store");
+    api_reply_header(req, "X-Accel-Buffering", "no");
+    req->min_index = 0; /* Said by the stream itself: do not block. */
+    return api_stream_begin(req, &w->spec, view, w->progress_ms);
+}
