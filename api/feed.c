@@ -100,12 +100,14 @@ static void wake_readers(struct api_feed *feed)
 void feed_refresh(struct api_feed *feed)
 {
     struct reading reading = {.feed = feed};
+    struct mr_kv_history_query query = {feed->topics, feed->n_topics,
+                                        feed->upto};
     uint64_t upto = feed->upto;
     enum mr_err err = MR_E_NOMEM;
 
     if (feed_render_init(&reading.render, &feed->spec, FEED_TEXT_MAX)) {
-        err = mr_kv_history_read(feed->feeds->kv, feed->topics, feed->n_topics,
-                                 feed->upto, on_change, &reading, &upto);
+        err = mr_kv_history_read(feed->feeds->kv, &query, on_change, &reading,
+                                 &upto);
     }
     feed_render_deinit(&reading.render);
     if (err != MR_OK || reading.err != MR_OK) {

@@ -66,17 +66,17 @@ static enum mr_err resume(struct api_feeds *feeds, struct reading *reading,
                           uint64_t *out_revision)
 {
     const struct api_watch_spec *spec = reading->render.spec;
-    uint64_t after = first_index(spec);
     struct mr_kv_topic topics[API_WATCH_NAMES_MAX];
-    size_t n = feed_topics(spec, true, topics);
+    struct mr_kv_history_query query = {topics, feed_topics(spec, true, topics),
+                                        first_index(spec)};
     enum mr_err err;
 
-    if (after > reading->last) {
+    if (query.after > reading->last) {
         return MR_E_INVALID;
     }
     reading->render.is_resuming = true;
-    err = mr_kv_history_read(feeds->kv, topics, n, after, on_change, reading,
-                             out_revision);
+    err =
+        mr_kv_history_read(feeds->kv, &query, on_change, reading, out_revision);
     if (err == MR_OK && *out_revision > reading->last) {
         *out_revision = reading->last;
     }

@@ -61,16 +61,22 @@ struct mr_kv_change {
 /* Return false to stop; looked at only when change->is_last. */
 typedef bool (*mr_kv_change_cb)(void *arg, const struct mr_kv_change *change);
 
-/* Tell the changes of any of @topics (1 to 256 of them) after revision @after,
- * in order, each once. *@out_revision: up to where that was (the last committed
- * revision, or the one at which @cb stopped); the next call continues there, and
- * so does mr_kv_wait(). Any thread; @cb runs without a lock held.
+struct mr_kv_history_query {
+    const struct mr_kv_topic *topics; /* 1 to 256 of them. */
+    size_t n_topics;
+    uint64_t after; /* A revision. */
+};
+
+/* Tell the changes of any of the topics after query->after, in order, each
+ * once. *@out_revision: up to where that was (the last committed revision, or
+ * the one at which @cb stopped); the next call continues there, and so does
+ * mr_kv_wait(). Any thread; @cb runs without a lock held. What mr_kv_revision()
+ * has returned can be read.
  *
  * MR_E_NOTFOUND: forgotten: take a view and begin again from its revision.
- * MR_E_INVALID: @after is not reached yet. MR_E_NOMEM. */
+ * MR_E_INVALID: query->after is not reached yet. MR_E_NOMEM. */
 MR_MUST_CHECK enum mr_err
-mr_kv_history_read(struct mr_kv *kv, const struct mr_kv_topic *topics,
-                   size_t n_topics, uint64_t after, mr_kv_change_cb cb,
-                   void *arg, uint64_t *out_revision);
+mr_kv_history_read(struct mr_kv *kv, const struct mr_kv_history_query *query,
+                   mr_kv_change_cb cb, void *arg, uint64_t *out_revision);
 
 #endif /* MR_KV_HISTORY_H */
