@@ -216,6 +216,7 @@ void mr_api_stats(const struct mr_api *api, struct mr_api_stats *out_stats)
         .errors_5xx = atomic_load(&api->errors_5xx),
         .cache_hits = atomic_load(&api->cache_hits),
         .parked = atomic_load(&api->parked),
+        .streams = atomic_load(&api->streams),
         .connections = atomic_load(&api->connections),
         .refused_connections = atomic_load(&api->refused_connections),
     };

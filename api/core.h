@@ -164,6 +164,7 @@ struct mr_api {
     atomic_uint_fast64_t errors_5xx;
     atomic_uint_fast64_t cache_hits;
     atomic_uint_fast64_t parked;
+    atomic_uint_fast64_t streams;
     atomic_uint_fast64_t connections;
     atomic_uint_fast64_t refused_connections;
     atomic_uint_fast64_t output_slots[API_OUTPUT_SLOTS]; /* output_rate.c */
@@ -196,6 +197,9 @@ struct mr_buf *api_out(void);
 /* Decide from the request line and the headers what happens: sets x->next,
  * phase and body_max. The connection is set, the body has not been read. */
 void api_dispatch(struct api_http *x, const char *method);
+
+/* Whether a request's body is wanted, or dropped. */
+bool api_takes_body(const struct api_route *route);
 
 /* ------------------------------------------------------------- read.c */
 

@@ -173,6 +173,11 @@ static bool check_namespace(struct api_request *req)
     return true;
 }
 
+bool api_takes_body(const struct api_route *route)
+{
+    return route->needs == API_WRITE || (route->flags & API_BODY) != 0;
+}
+
 /* How much body the route takes; answers 413 when more is announced. */
 static bool check_body(struct api_http *x)
 {
@@ -184,7 +189,7 @@ static bool check_body(struct api_http *x)
 
     /* A body of unknown length is bounded while it arrives. */
     x->body_max = max > API_BODY_MAX ? max : API_BODY_MAX;
-    if (route->needs != API_WRITE || x->body_expected <= max) {
+    if (!api_takes_body(route) || x->body_expected <= max) {
         return true;
     }
     x->close_after = true;

@@ -304,8 +304,10 @@ bool api_watch_service_prepare(struct api_request *req);
 bool api_watch_nodes_prepare(struct api_request *req);
 /* GET /v1/watch/checks[?service=NAME][&state=STATE] */
 bool api_watch_checks_prepare(struct api_request *req);
-/* GET /registry/watch[?service=NAME...] */
+/* GET /registry/watch[?service=NAME] */
 bool api_watch_registry_prepare(struct api_request *req);
+/* POST /registry/watch: several services */
+bool api_watch_several_prepare(struct api_request *req);
 /* Begins the stream that was asked for. */
 enum mr_err api_watch(struct api_request *req, struct mr_kv_view *view,
                       struct mr_buf *out);

@@ -218,7 +218,7 @@ static void take_body(struct api_http *x, const char *data, size_t len)
 {
     struct mr_buf *body = &x->req.body;
 
-    if (x->phase != API_PHASE_BODY || x->req.route->needs != API_WRITE) {
+    if (x->phase != API_PHASE_BODY || !api_takes_body(x->req.route)) {
         return; /* Dropped. */
     }
     if (x->body_reserved == 0 && !reserve_body(x)) {

@@ -78,7 +78,8 @@ enum api_route_flags {
     API_AGENT_CACHE = 64, /* Takes ?cached: X-Cache and Age are sent. */
     API_OWN = 256,        /* About the agent that is asked: never passed on. */
     API_INTERNAL = 512,   /* For agents, on the servers' port only. */
-    API_NATIVE = 1024     /* Sends X-Microreg-Index as well. */
+    API_NATIVE = 1024,    /* Sends X-Microreg-Index as well. */
+    API_BODY = 2048       /* A read that takes a body, in req->body. */
 };
 
 /* One method of one path. Rows of one path stand together, in the order in

@@ -172,6 +172,7 @@ struct mr_api_stats {
     uint64_t errors_5xx;
     uint64_t cache_hits;
     uint64_t parked;      /* Blocking queries waiting now. */
+    uint64_t streams;     /* Watch streams open now. */
     uint64_t connections; /* Open now. */
     uint64_t refused_connections;
 };

@@ -58,6 +58,9 @@ static const struct api_route routes[] = {
     WRITE("PUT", "/registry/renew", api_registry_renew),
     READ("/registry/watch", API_CONSISTENCY | API_NATIVE,
          api_watch_registry_prepare, api_watch),
+    {"POST", "/registry/watch", API_READ,
+     API_CONSISTENCY | API_NATIVE | API_BODY, api_watch_several_prepare,
+     api_watch, NULL, 0, 0, NULL},
 
     NO_ACL("PUT", "/v1/acl/bootstrap"),
     NO_ACL("POST", "/v1/acl/login"),

@@ -50,6 +50,7 @@ enum mr_err api_stream_begin(struct api_request *req,
     err = api_reader_open(req->api->feeds, spec, view, &s->reader, &s->text);
     if (err == MR_OK) {
         x->stream = s;
+        atomic_fetch_add_explicit(&req->api->streams, 1, memory_order_relaxed);
     }
     return err;
 }
@@ -66,6 +67,7 @@ void api_stream_end(struct api_http *x)
     }
     api_reader_close(&s->reader);
     api_text_release(s->text);
+    atomic_fetch_sub_explicit(&x->req.api->streams, 1, memory_order_relaxed);
     x->stream = NULL;
 }
 

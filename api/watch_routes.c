@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Watch streams: /v1/watch/ and /registry/watch (docs/watch.md). */
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "api/core.h"
 #include "api/handlers.h"
 #include "api/stream.h"
+#include "api/watch_body.h"
 #include "base/text.h"
 
 #define PROGRESS_DEFAULT_MS UINT64_C(10000)
@@ -18,7 +18,7 @@
 struct watch {
     struct api_watch_spec spec;
     uint64_t progress_ms;
-    uint64_t last_event; /* Of a browser that comes back; 0: it does not. */
+    struct decode body; /* Of a POST. */
 };
 
 /* ------------------------------------------------------------- parsing */
@@ -53,14 +53,17 @@ static bool parse_format(struct api_request *req, struct watch *w)
     if (accept != NULL && strcasestr(accept, "text/event-stream") != NULL) {
         w->spec.format = API_WATCH_SSE;
     }
+    /* A browser that comes back says so: this is later than its ?index=. */
     if (last != NULL && last[0] != '\0' &&
-        api_parse_uint(last, &w->last_event, NULL) != MR_OK) {
+        api_parse_uint(last, &req->min_index, NULL) != MR_OK) {
         return api_error(req, 400, "Invalid Last-Event-ID \"%.40s\"", last);
     }
-    if (w->last_event != 0) {
-        req->min_index = w->last_event; /* Later than what the URL says. */
-    }
     return true;
+}
+
+static void watch_free(void *state)
+{
+    decode_deinit(&((struct watch *)state)->body);
 }
 
 /* Parse what all streams have, into req->state. NULL: answered. */
@@ -73,11 +76,13 @@ static struct watch *prepare(struct api_request *req, enum api_watch_kind kind)
         return NULL;
     }
     memset(w, 0, sizeof *w);
+    decode_init(&w->body);
+    req->state = w;
+    req->state_free = watch_free;
     w->spec.kind = kind;
     if (!parse_progress(req, w) || !parse_format(req, w)) {
         return NULL;
     }
-    req->state = w;
     return w;
 }
 
@@ -97,9 +102,9 @@ static bool finish(struct api_request *req, uint64_t last_index)
     return true;
 }
 
-/* Parse a stream of the one @kind, whose name is the rest of the path. */
+/* Parse a stream of the one @text of @kind. */
 static bool prepare_named(struct api_request *req, enum api_watch_kind kind,
-                          const char *missing)
+                          const char *text)
 {
     struct watch *w = prepare(req, kind);
     struct api_watch_name *name = api_alloc(req, sizeof *name);
@@ -107,10 +112,7 @@ static bool prepare_named(struct api_request *req, enum api_watch_kind kind,
     if (w == NULL || name == NULL) {
         return w != NULL && api_error(req, 503, "out of memory");
     }
-    if (req->arg[0] == '\0' && missing != NULL) {
-        return api_error(req, 400, "%s", missing);
-    }
-    name->name = mr_slice_str(req->arg);
+    name->name = mr_slice_str(text);
     name->index = req->min_index;
     w->spec.names = name;
     w->spec.n_names = 1;
@@ -119,12 +121,15 @@ static bool prepare_named(struct api_request *req, enum api_watch_kind kind,
 
 bool api_watch_key_prepare(struct api_request *req)
 {
-    return prepare_named(req, API_WATCH_KEY, "Missing key name");
+    if (req->arg[0] == '\0') {
+        return api_error(req, 400, "Missing key name");
+    }
+    return prepare_named(req, API_WATCH_KEY, req->arg);
 }
 
 bool api_watch_prefix_prepare(struct api_request *req)
 {
-    return prepare_named(req, API_WATCH_PREFIX, NULL);
+    return prepare_named(req, API_WATCH_PREFIX, req->arg);
 }
 
 bool api_watch_service_prepare(struct api_request *req)
@@ -136,7 +141,10 @@ bool api_watch_service_prepare(struct api_request *req)
         api_parse_bool(passing, &only) != MR_OK) {
         return api_error(req, 400, "Invalid value for ?passing");
     }
-    if (!prepare_named(req, API_WATCH_SERVICE, "Missing service name")) {
+    if (req->arg[0] == '\0') {
+        return api_error(req, 400, "Missing service name");
+    }
+    if (!prepare_named(req, API_WATCH_SERVICE, req->arg)) {
         return false;
     }
     ((struct watch *)req->state)->spec.passing_only = only;
@@ -186,99 +194,50 @@ bool api_watch_checks_prepare(struct api_request *req)
 
 /* ------------------------------------------------------------- /registry */
 
-static int compare_names(const void *a_, const void *b_)
+bool api_watch_registry_prepare(struct api_request *req)
 {
-    const struct api_watch_name *a = a_;
-    const struct api_watch_name *b = b_;
+    const char *service = api_query(req, "service");
 
-    return strcmp(a->name.data, b->name.data); /* Both end with a NUL. */
+    if (service == NULL || service[0] == '\0') {
+        return prepare_all(req, API_WATCH_REGISTRY);
+    }
+    return prepare_named(req, API_WATCH_REGISTRY, service);
 }
 
-/* Sort the names and leave out repetitions; the least index counts. */
-static size_t sort_names(struct api_watch_name *names, size_t n)
+/* The services in the body, into req->state. False: answered. */
+static bool parse_names(struct api_request *req, struct api_watch_name *names)
 {
-    size_t kept = 0;
+    struct watch *w = req->state;
+    enum mr_err err = watch_body_names(&w->body, mr_buf_slice(&req->body),
+                                       names, &w->spec.n_names);
 
-    qsort(names, n, sizeof *names, compare_names);
-    for (size_t i = 0; i < n; i++) {
-        if (kept == 0 || compare_names(&names[kept - 1], &names[i]) != 0) {
-            names[kept++] = names[i];
-        } else if (names[i].index < names[kept - 1].index) {
-            names[kept - 1].index = names[i].index;
-        }
+    if (err == MR_E_INVALID) {
+        return api_error(req, 400, "%s", w->body.error);
     }
-    return kept;
-}
-
-/* The parameters `service` and `index` in their order: an index behind a service
- * is that service's, one before all of them is everybody's. */
-static bool parse_names(struct api_request *req, struct api_watch_name *names,
-                        size_t *out_n, uint64_t *out_last)
-{
-    const struct watch *w = req->state;
-    const struct api_param *own = NULL;
-    size_t n = 0;
-
-    for (size_t i = 0; i < req->n_params; i++) {
-        const struct api_param *p = &req->params[i];
-        uint64_t index;
-
-        if (strcmp(p->name, "service") == 0 && p->value_len > 0) {
-            if (n == API_WATCH_NAMES_MAX) {
-                return api_error(req, 400,
-                                 "Too many services in one stream: at most %d",
-                                 API_WATCH_NAMES_MAX);
-            }
-            names[n].name = mr_slice_str(p->value);
-            names[n++].index = req->min_index;
-            own = p;
-        } else if (strcmp(p->name, "index") == 0 && own != NULL) {
-            if (api_parse_uint(p->value, &index, NULL) != MR_OK) {
-                return api_error(req, 400, "Invalid index");
-            }
-            names[n - 1].index = w->last_event != 0 ? w->last_event : index;
-            *out_last = index > *out_last ? index : *out_last;
-        }
+    if (err != MR_OK) {
+        api_fail(req, err);
+        return false;
     }
-    *out_n = n;
+    w->spec.names = names;
     return true;
 }
 
-/* The common ?index= is the first parameter of that name only when no service
- * stands before it. */
-static bool index_is_common(const struct api_request *req)
+bool api_watch_several_prepare(struct api_request *req)
 {
-    for (size_t i = 0; i < req->n_params; i++) {
-        if (strcmp(req->params[i].name, "service") == 0) {
-            return false;
-        }
-        if (strcmp(req->params[i].name, "index") == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool api_watch_registry_prepare(struct api_request *req)
-{
-    if (api_query_has(req, "service") && !index_is_common(req)) {
-        req->min_index = 0;
-    }
     struct watch *w = prepare(req, API_WATCH_REGISTRY);
     struct api_watch_name *names =
         api_alloc(req, API_WATCH_NAMES_MAX * sizeof *names);
-    uint64_t last = req->min_index;
-    size_t n = 0;
+    uint64_t last = 0;
 
     if (w == NULL || names == NULL) {
         return w != NULL && api_error(req, 503, "out of memory");
     }
-    if (!parse_names(req, names, &n, &last)) {
+    if (!parse_names(req, names)) {
         return false;
     }
-    w->spec.names = names;
-    w->spec.n_names = sort_names(names, n);
-    w->spec.index = req->min_index;
+    for (size_t i = 0; i < w->spec.n_names; i++) {
+        last = names[i].index > last ? names[i].index : last;
+    }
     return finish(req, last);
 }
 

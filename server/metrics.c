@@ -116,6 +116,7 @@ static const struct metric metrics[] = {
     COUNTER("checks_timeouts", checks.timeouts, "Probes out of time."),
     GAUGE("http_connections", api.connections, "Open HTTP connections."),
     GAUGE("http_parked", api.parked, "Blocking queries that wait."),
+    GAUGE("http_streams", api.streams, "Watch streams that are open."),
     COUNTER("http_requests", api.requests, "HTTP requests."),
     COUNTER("http_errors_4xx", api.errors_4xx, "Answers with status 4xx."),
     COUNTER("http_errors_5xx", api.errors_5xx, "Answers with status 5xx."),

@@ -50,6 +50,7 @@ static void put_agent(struct server_agent *a, struct mr_json *j)
     begin(j, "agent");
     put_u64(j, "connections", api.connections);
     put_u64(j, "parked", api.parked);
+    put_u64(j, "streams", api.streams);
     put_u64(j, "uptime_s", up_ms / 1000);
     mr_json_object_end(j);
 }
