@@ -1,0 +1,3 @@
+module github.com/microreg/microreg/client-lib
+
+go 1.21
