@@ -249,11 +249,12 @@ func (e Event) Decode(service any) error {
 type Watcher struct {
 	client *Client // Not to be collected while somebody watches.
 	source source
+	unbind func() bool // Lets go of the context.
 }
 
 // Watch watches one service, or all when name is "". It does not wait: it goes
-// on trying to reach a server until it is stopped.
-func (c *Client) Watch(name string) (*Watcher, error) {
+// on trying to reach a server until it is stopped, by Stop or the context.
+func (c *Client) Watch(ctx context.Context, name string) (*Watcher, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -265,7 +266,10 @@ func (c *Client) Watch(name string) (*Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Watcher{c, source}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	w := &Watcher{c, source, context.AfterFunc(ctx, source.stop)}
 	runtime.SetFinalizer(w, (*Watcher).Stop)
 	return w, nil
 }
@@ -281,6 +285,7 @@ func (w *Watcher) Next() (Event, error) {
 // Stop ends the watcher: Next returns ErrStopped now and ever after, also where
 // it waits. Any goroutine may call it, as often as it likes.
 func (w *Watcher) Stop() {
+	w.unbind()
 	w.source.stop()
 	runtime.SetFinalizer(w, nil)
 }

@@ -31,7 +31,7 @@ func TestThin(t *testing.T) {
 	c := cluster.Start(t)
 	client := microreg.New(microreg.Options{Addrs: c.Addrs(0), Log: func(s string) { t.Log(s) }})
 	defer client.Close()
-	w, err := client.Watch("greeter")
+	w, err := client.Watch(ctx, "greeter")
 	if err != nil {
 		t.Fatal(err)
 	}
