@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A program of the fleet on go-micro v2: with "serve" as its first argument a
+// service of go-micro's with all of its command line, else a registry driven by
+// standard input.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	micro "github.com/micro/go-micro/v2"
+	"github.com/micro/go-micro/v2/config/cmd"
+	"github.com/micro/go-micro/v2/registry"
+	_ "github.com/micro/go-plugins/registry/consul/v2"
+	"github.com/microreg/microreg/tests/fleet/program"
+)
+
+type driven struct {
+	registry.Registry
+}
+
+type watching struct {
+	registry.Watcher
+}
+
+// open does what go-micro's command line does with --registry and
+// --registry_address.
+func open(name string, addresses []string) (program.Registry, error) {
+	makeRegistry, ok := cmd.DefaultRegistries[name]
+	if !ok {
+		return nil, fmt.Errorf("registry %s not found", name)
+	}
+	r := makeRegistry()
+	return driven{r}, r.Init(registry.Addrs(addresses...))
+}
+
+func (d driven) Register(text []byte, ttl time.Duration) error {
+	var service registry.Service
+	if err := json.Unmarshal(text, &service); err != nil {
+		return err
+	}
+	return d.Registry.Register(&service, registry.RegisterTTL(ttl))
+}
+
+func (d driven) Deregister(text []byte) error {
+	var service registry.Service
+	if err := json.Unmarshal(text, &service); err != nil {
+		return err
+	}
+	return d.Registry.Deregister(&service)
+}
+
+func (d driven) Get(name string) (interface{}, error) {
+	return d.GetService(name)
+}
+
+func (d driven) List() (interface{}, error) {
+	return d.ListServices()
+}
+
+func (d driven) Watch(name string) (program.Watcher, error) {
+	w, err := d.Registry.Watch(registry.WatchService(name))
+	return watching{w}, err
+}
+
+func (w watching) Next() (string, interface{}, error) {
+	result, err := w.Watcher.Next()
+	if err != nil {
+		return "", nil, err
+	}
+	return result.Action, result.Service, nil
+}
+
+// Hello is what the service is asked and what it answers.
+type Hello struct {
+	Name string `json:"name"`
+}
+
+// Say is the service's handler.
+type Say struct{}
+
+// Hello greets.
+func (Say) Hello(_ context.Context, request, answer *Hello) error {
+	answer.Name = "hello " + request.Name
+	return nil
+}
+
+func serve() error {
+	service := micro.NewService(micro.Name("fleet.micro2"), micro.Version("1.0"))
+	service.Init()
+	if err := micro.RegisterHandler(service.Server(), new(Say)); err != nil {
+		return err
+	}
+	return service.Run()
+}
+
+func main() {
+	if len(os.Args) < 2 || os.Args[1] != "serve" {
+		program.Drive(open)
+		return
+	}
+	os.Args = append(os.Args[:1], os.Args[2:]...)
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "fleet:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,3 @@
+module github.com/microreg/microreg/tests/fleet/program
+
+go 1.18

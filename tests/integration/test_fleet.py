@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fleets: go-micro's own registry plugins, as they are, pointed at microreg."""
+
+import time
+
+import pytest
+
+from cluster import eventually
+from fleet import Native, Program, gone
+
+CONSUL = ["micro5", "micro4", "micro2"]
+TTL_S = 2.0
+SLACK_S = 0.5  # Of this machine, beside the second that is promised.
+
+
+def service(name, node, address="10.0.0.7:9090", version="1.0"):
+    """A service as go-micro's servers register it."""
+    value = {"name": "Request", "type": "Request",
+             "values": [{"name": "name", "type": "string", "values": None}]}
+    return {"name": name, "version": version, "metadata": None,
+            "endpoints": [
+                {"name": "Say.Hello", "request": value, "response": value,
+                 "metadata": {"stream": "false"}},
+                {"name": "Say.Bye", "request": value, "response": None,
+                 "metadata": {}}],
+            "nodes": [{"id": node, "address": address,
+                       "metadata": {"protocol": "mucp", "transport": "http",
+                                    "server": "mucp", "who": name}}]}
+
+
+def comparable(services):
+    """Services as they must look from every side. Go's plugins keep no order of
+    endpoints and no metadata of services."""
+    return sorted(
+        (s["name"], s["version"],
+         sorted((e["name"], str(e["request"]), str(e["response"]),
+                 str(sorted((e["metadata"] or {}).items())))
+                for e in s["endpoints"] or []),
+         sorted((n["id"], n["address"], sorted((n["metadata"] or {}).items()))
+                for n in s["nodes"] or []))
+        for s in services if s["nodes"])
+
+
+@pytest.fixture
+def programs():
+    """Makes programs, and ends them with the test."""
+    made = []
+
+    def make(kind, *arguments, **members):
+        made.append(kind(*arguments, **members))
+        return made[-1]
+    yield make
+    for program in made:
+        program.kill()
+
+
+def addresses(cluster):
+    return [f"{s.address}:8500" for s in cluster]
+
+
+# ---- go-micro's consul plugin
+
+@pytest.mark.parametrize("module", CONSUL)
+def test_what_the_consul_plugin_registers_it_gets_and_lists(
+        shared, programs, module):
+    one, other = (programs(Program, module, "consul", addresses(shared))
+                  for _ in range(2))
+    name = f"{module}.registers"
+    made = service(name, f"{name}-1")
+    one.register(made, 30)
+    assert comparable(other.get(name)) == comparable([made])
+    assert name in other.list()
+    assert comparable(Native(shared[1].address).get(name)) == \
+        comparable([made])
+
+    changed = service(name, f"{name}-1", "10.0.0.7:9091", "2.0")
+    one.register(changed, 30)
+    assert comparable(other.get(name)) == comparable([changed])
+
+    one.deregister(changed)
+    eventually(lambda: not other.get(name), "it is gone")
+    assert name not in other.list()
+
+
+@pytest.mark.parametrize("module", CONSUL)
+def test_who_renews_by_the_consul_plugin_stays_and_who_is_killed_goes(
+        shared, programs, module):
+    one, other = (programs(Program, module, "consul", addresses(shared))
+                  for _ in range(2))
+    name = f"{module}.renews"
+    made = service(name, f"{name}-1")
+    one.keep(made, TTL_S, TTL_S / 4)
+    watched = other.watch(name)
+    watched.node(f"{name}-1")
+    ends = time.monotonic() + 3 * TTL_S
+    while time.monotonic() < ends:
+        assert comparable(other.get(name)) == comparable([made])
+        time.sleep(0.05)
+    one.kill()
+    died = time.monotonic()
+    event = watched.node(f"{name}-1", ["delete"], 2 * TTL_S + 5)
+    assert event["at"] - died <= TTL_S + 1 + SLACK_S
+    gone(other, name, f"{name}-1")
+    assert time.monotonic() - died <= TTL_S + 1 + SLACK_S
+
+
+@pytest.mark.parametrize("module", CONSUL)
+def test_a_watcher_of_the_consul_plugin_sees_every_change(
+        shared, programs, module):
+    one, other = (programs(Program, module, "consul", addresses(shared))
+                  for _ in range(2))
+    name = f"{module}.watched"
+    watched = other.watch(name)
+    first, second = (service(name, f"{name}-{i}", f"10.0.0.{i}:80")
+                     for i in (1, 2))
+    one.register(first, 30)
+    event = watched.node(f"{name}-1")
+    assert comparable([event["service"]]) == comparable([first])
+    Native(shared[2].address).register(second, 30)
+    watched.node(f"{name}-2")
+    one.deregister(first)
+    event = watched.node(f"{name}-1", ["delete"])
+    assert [n["id"] for n in event["service"]["nodes"]] == [f"{name}-1"]
+    Native(shared[2].address).deregister(second)
+    watched.node(f"{name}-2", ["delete"])
+
+
+def test_watchers_of_the_consul_plugin_live_through_a_new_leader(
+        cluster, programs):
+    leader = cluster.wait_leader()
+    others = [s for s in cluster if s is not leader]
+    watchers = {m: programs(Program, m, "consul", addresses(others))
+                for m in CONSUL}
+    watched = {m: p.watch("moved") for m, p in watchers.items()}
+    writer = programs(Program, "micro5", "consul", addresses(others))
+    writer.keep(service("moved", "moved-1"), 10, 1)
+    for w in watched.values():
+        w.node("moved-1")
+    leader.kill()
+    cluster.wait_leader(others)
+    Native(others[0].address).register(
+        service("moved", "moved-2", "10.0.0.8:1"), 30)
+    asked = time.monotonic()
+    for w in watched.values():
+        w.node("moved-2", timeout=5)
+    assert time.monotonic() - asked < 2
+    for w in watched.values():
+        assert not [e for e in w.seen if e.get("action") == "delete"], w.seen
