@@ -131,6 +131,25 @@ static const struct command commands[] = {
      "Files, or folders with *.json files.", server_cli_validate},
     {"version", "", "format", "Prints the version", "Needs no server.",
      server_cli_version},
+    {"watch", "KIND [NAME...] | -type=<type> [HANDLER...]",
+     READ " index state service passingonly type key prefix tag shell",
+     "Follows what changes",
+     "KIND is key KEY, prefix PREFIX, services, service NAME, nodes, checks "
+     "or\n"
+     "  registry [NAME...]. Prints what there is and then every change, a "
+     "line\n"
+     "  each: index, action, object. Goes on at another -http-addr (several, "
+     "or\n"
+     "  a,b,c) when a server is lost; nothing is missed and nothing comes "
+     "twice.\n"
+     "  -format=json prints the server's lines.\n\n"
+     "      $ microreg watch service greeter\n\n"
+     "  With -type it is Consul's: runs HANDLER with each new answer, JSON on\n"
+     "  its standard input, CONSUL_INDEX in its environment. Without a "
+     "HANDLER\n"
+     "  prints the answer once.\n\n"
+     "      $ microreg watch -type=service -service=greeter ./reload.sh",
+     server_cli_watch},
     {"why", NULL, NULL, "Tells what became of a registration, and why", NULL,
      NULL},
     {"why check", "ID", HTTP " format", "Why a check has its status",
@@ -300,7 +319,7 @@ static int run_command(const struct command *c, int argc, char *const *argv)
         status = c->run(&cli);
         curl_global_cleanup();
     }
-    server_list_deinit(&cli.node_meta);
+    server_cli_deinit(&cli);
     return status;
 }
 

@@ -76,6 +76,24 @@ struct server_cli {
     bool pass_stdin;
     bool shell; /* True unless told otherwise. */
     bool verbose;
+    /* Watching. */
+    struct server_list http_addrs; /* Every -http-addr. */
+    const char *type;
+    const char *key;
+    const char *prefix;
+    const char *state;
+    const char *passingonly;
+    const char *index;
+    struct server_list tag_list; /* Every -tag. */
+    struct server_list topics;   /* Every -topic. */
+    const char *duration;
+    const char *streams;
+    const char *queries;
+    const char *slow;
+    const char *move;
+    const char *seed;
+    const char *rate;
+    bool write;
     /* Leaving. */
     bool prune;
     /* Working on a folder. */
@@ -98,11 +116,15 @@ int server_cli_fail(const char *fmt, ...) MR_PRINTF(1, 2);
 
 /* Parse the flags among @argv into *@cli; only those named in @allowed (words
  * separated by spaces) exist. As Go does, parsing ends at the first word that
- * is no flag. The caller releases node_meta. Says what is wrong on standard
- * error. MR_E_INVALID; MR_E_CANCELED: -h was given. MR_E_NOMEM. */
+ * is no flag. The caller releases *@cli with server_cli_deinit(), whatever is
+ * returned. Says what is wrong on standard error. MR_E_INVALID; MR_E_CANCELED:
+ * -h was given. MR_E_NOMEM. */
 MR_MUST_CHECK enum mr_err server_cli_parse(struct server_cli *cli,
                                            const char *allowed, int argc,
                                            char *const *argv);
+
+/* Release the lists. */
+void server_cli_deinit(struct server_cli *cli);
 
 /* Append the help of the flags named in @allowed. */
 void server_cli_flags_help(const char *allowed, struct mr_buf *out);
@@ -253,6 +275,8 @@ int server_cli_reload(struct server_cli *cli);
 int server_cli_validate(struct server_cli *cli);
 /* version */
 int server_cli_version(struct server_cli *cli);
+/* watch KIND [NAME...] | -type=... [HANDLER...] */
+int server_cli_watch(struct server_cli *cli);
 /* why service ID */
 int server_cli_why_service(struct server_cli *cli);
 /* why node NAME */

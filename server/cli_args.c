@@ -11,7 +11,14 @@
 #include "base/text.h"
 #include "server/nearest.h"
 
-enum kind { KIND_BOOL, KIND_TEXT, KIND_U64, KIND_META };
+enum kind {
+    KIND_BOOL,
+    KIND_TEXT,
+    KIND_U64,
+    KIND_META,
+    KIND_LIST,
+    KIND_ADDRESS
+};
 
 struct cli_flag {
     const char *name;
@@ -24,7 +31,7 @@ struct cli_flag {
 
 /* shape: table */
 static const struct cli_flag flags[] = {
-    {"http-addr", KIND_TEXT, AT(http_addr),
+    {"http-addr", KIND_ADDRESS, AT(http_addr),
      "Address of the server: host:port or a URL. Also MICROREG_HTTP_ADDR or "
      "CONSUL_HTTP_ADDR. Default: http://127.0.0.1:8500."},
     {"token", KIND_TEXT, AT(token),
@@ -82,6 +89,40 @@ static const struct cli_flag flags[] = {
     {"shell", KIND_BOOL, AT(shell),
      "Run the child by $SHELL -c. Default: true."},
     {"verbose", KIND_BOOL, AT(verbose), "Tell what happens."},
+    {"type", KIND_TEXT, AT(type),
+     "Consul's form: key, keyprefix, services, nodes, service or checks."},
+    {"key", KIND_TEXT, AT(key), "The key. For -type=key."},
+    {"prefix", KIND_TEXT, AT(prefix), "The prefix. For -type=keyprefix."},
+    {"state", KIND_TEXT, AT(state), "Only checks in this state."},
+    {"tag", KIND_LIST, AT(tag_list),
+     "Only instances with this tag. Can be given several times. For "
+     "-type=service."},
+    {"passingonly", KIND_TEXT, AT(passingonly),
+     "true: only instances whose checks all pass."},
+    {"index", KIND_U64, AT(index),
+     "Go on after this index. Default: begin with what there is."},
+    {"topic", KIND_LIST, AT(topics),
+     "What to follow: services, nodes, checks, registry, key:KEY, "
+     "keyprefix:PREFIX, service:NAME, passing:NAME, checks:SERVICE, "
+     "state:STATE, registry:NAME[,NAME...]. Can be given several times. "
+     "Default: keyprefix:, services, nodes, checks, state:critical, registry."},
+    {"duration", KIND_TEXT, AT(duration),
+     "Stop after so long (10m). Default: run until SIGINT."},
+    {"streams", KIND_U64, AT(streams),
+     "So many streams, spread over topics and servers. Default: 3 a topic."},
+    {"queries", KIND_U64, AT(queries),
+     "So many blocking queries beside them. Default: 1 a topic."},
+    {"slow", KIND_U64, AT(slow),
+     "So many of the streams stop reading now and then. Default: 0."},
+    {"move", KIND_TEXT, AT(move),
+     "A stream stays so long at a server, on average. Default: 15s; 0: for "
+     "good."},
+    {"seed", KIND_U64, AT(seed),
+     "Of what is random. Default: another each time."},
+    {"rate", KIND_U64, AT(rate),
+     "With -write: changes a second. Default: 100."},
+    {"write", KIND_BOOL, AT(write),
+     "Make changes too: keys below watch-verify/, services watch-verify-*."},
     {"prune", KIND_BOOL, AT(prune), "Forget the node, not only that it left."},
     {"data-dir", KIND_TEXT, AT(data_dir), "Data folder of the server."},
     {"advertise", KIND_TEXT, AT(advertise),
@@ -190,6 +231,11 @@ static enum mr_err set(struct server_cli *cli, const struct cli_flag *flag,
         return MR_OK;
     case KIND_META:
         return set_meta(at, flag, value);
+    case KIND_LIST:
+        return server_list_add(at, value);
+    case KIND_ADDRESS:
+        *(const char **)at = value;
+        return server_list_add(&cli->http_addrs, value);
     }
     return MR_OK;
 }
@@ -278,6 +324,14 @@ enum mr_err server_cli_parse(struct server_cli *cli, const char *allowed,
     cli->argc = argc - at;
     cli->argv = argv + at;
     return check(cli);
+}
+
+void server_cli_deinit(struct server_cli *cli)
+{
+    server_list_deinit(&cli->node_meta);
+    server_list_deinit(&cli->http_addrs);
+    server_list_deinit(&cli->tag_list);
+    server_list_deinit(&cli->topics);
 }
 
 void server_cli_flags_help(const char *allowed, struct mr_buf *out)

@@ -95,7 +95,7 @@ static void metadata_is_collected(void **state)
     assert_int_equal(cli.node_meta.n, 4);
     assert_string_equal(cli.node_meta.items[1], "2");
     assert_string_equal(cli.node_meta.items[3], "x=y");
-    server_list_deinit(&cli.node_meta);
+    server_cli_deinit(&cli);
 }
 
 /* Columns are as wide as their widest cell, in characters; the last is bare. */

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * watch -type=...: Consul's form, on blocking queries. Each answer that differs
+ * from the one before is given to a handler; without one, the first is printed.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "server/cli_watch.h"
+
+#define RETRY_MS 5000
+#define RETRY_MAX_MS 180000
+#define EXEC_FAILED 127
+
+/* One run of the command. */
+struct handled {
+    struct server_cli *cli;
+    struct watch_loop loop;
+    struct watch_call call;
+    bool is_done; /* The call. */
+    bool is_ok;
+    long status;
+    uint64_t index; /* Of the last answer. */
+    struct mr_buf body;
+    char error[768];
+    struct mr_buf last; /* What the handler was given. */
+    bool has_last;
+    struct mr_buf command;
+};
+
+/* ------------------------------------------------------------- arguments */
+
+bool cli_watch_bool(const char *text, bool *out)
+{
+    static const char *const yes[] = {"1", "t", "T", "TRUE", "true", "True"};
+    static const char *const no[] = {"0", "f", "F", "FALSE", "false", "False"};
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(yes); i++) {
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            *out = strcmp(text, yes[i]) == 0;
+            return true;
+        }
+    }
+    (void)server_cli_fail(
+        "Failed to parse passingonly flag: strconv.ParseBool: "
+        "parsing \"%s\": invalid syntax",
+        text);
+    return false;
+}
+
+static bool has_text(const char *text)
+{
+    return text != NULL && text[0] != '\0';
+}
+
+/* Which flags a type takes, and what it says without the one it needs. */
+struct type {
+    const char *name;
+    const char *takes;
+    const char *missing;
+};
+
+static const struct type types[] = {
+    {"key", "key", "Must specify a single key to watch"},
+    {"keyprefix", "prefix", "Must specify a single prefix to watch"},
+    {"services", "", NULL},
+    {"nodes", "", NULL},
+    {"service", "service tag passingonly",
+     "Must specify a single service to watch"},
+    {"checks", "service state", NULL},
+};
+
+/* Whether @word is among the words of @list. */
+static bool is_among(const char *list, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const char *at = strstr(list, word); at != NULL;
+         at = strstr(at + 1, word)) {
+        if ((at == list || at[-1] == ' ') &&
+            (at[len] == '\0' || at[len] == ' ')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_flags(const struct server_cli *cli, const struct type *type)
+{
+    const struct {
+        const char *name;
+        bool is_given;
+    } flags[] = {
+        {"key", has_text(cli->key)},
+        {"prefix", has_text(cli->prefix)},
+        {"service", has_text(cli->service)},
+        {"tag", cli->tag_list.n > 0},
+        {"passingonly", cli->passingonly != NULL},
+        {"state", has_text(cli->state)},
+    };
+    struct mr_buf surplus = MR_BUF_INIT;
+    int status = CLI_OK;
+    bool has_main = type->missing == NULL;
+
+    for (size_t i = 0; i < MR_ARRAY_LEN(flags); i++) {
+        if (flags[i].is_given && is_among(type->takes, flags[i].name)) {
+            /* The one it needs is the first of those it takes. */
+            has_main |=
+                strncmp(type->takes, flags[i].name, strlen(flags[i].name)) == 0;
+        } else if (flags[i].is_given) {
+            mr_buf_printf(&surplus, "%s%s", surplus.len > 0 ? " " : "",
+                          flags[i].name);
+        }
+    }
+    if (!has_main) {
+        status = server_cli_fail("%s", type->missing);
+    } else if (strcmp(type->name, "checks") == 0 && has_text(cli->service) &&
+               has_text(cli->state)) {
+        status = server_cli_fail("Cannot specify service and state");
+    } else if (surplus.len > 0) {
+        status =
+            server_cli_fail("Invalid parameters: [%s]", mr_buf_cstr(&surplus));
+    }
+    mr_buf_deinit(&surplus);
+    return status;
+}
+
+static int check_arguments(const struct server_cli *cli)
+{
+    bool passing;
+
+    if (!has_text(cli->type)) {
+        return server_cli_fail("Watch type must be specified\n\n"
+                               "See microreg watch -h");
+    }
+    if (cli->passingonly != NULL &&
+        !cli_watch_bool(cli->passingonly, &passing)) {
+        return CLI_ERROR;
+    }
+    for (size_t i = 0; i < MR_ARRAY_LEN(types); i++) {
+        if (strcmp(types[i].name, cli->type) == 0) {
+            return check_flags(cli, &types[i]);
+        }
+    }
+    return server_cli_fail("Unsupported watch type: %s", cli->type);
+}
+
+/* ------------------------------------------------------------- asking */
+
+static void on_done(struct watch_call *call, bool is_ok,
+                    struct server_answer *answer)
+{
+    struct handled *h = mr_container_of(call, struct handled, call);
+
+    h->is_done = true;
+    h->is_ok = is_ok;
+    h->status = answer->status;
+    h->index = answer->index;
+    (void)snprintf(h->error, sizeof h->error, "%s", answer->error);
+    mr_buf_deinit(&h->body);
+    h->body = answer->body;
+    answer->body = (struct mr_buf)MR_BUF_INIT;
+}
+
+/* Ask and wait for the answer; false: there is none, or a signal came. */
+static bool ask(struct handled *h, struct watch_request *request)
+{
+    h->is_done = false;
+    h->call.on_done = on_done;
+    watch_call_start(&h->call, &h->loop, h->cli, "GET", request);
+    watch_request_deinit(request);
+    while (!h->is_done && !h->loop.is_stopped) {
+        watch_loop_turn(&h->loop, UINT64_MAX);
+    }
+    return h->is_done && h->is_ok;
+}
+
+static void make_request(const struct server_cli *cli, uint64_t index,
+                         struct watch_request *out)
+{
+    const char *name = has_text(cli->key)      ? cli->key
+                       : has_text(cli->prefix) ? cli->prefix
+                                               : cli->service;
+    struct watch_topic topic = {.names = &name,
+                                .n_names = name != NULL,
+                                .state = cli->state,
+                                .service = cli->service};
+
+    if (cli->passingonly != NULL) {
+        (void)cli_watch_bool(cli->passingonly, &topic.passing); /* Checked. */
+    }
+    (void)watch_kind_find(cli->type, &topic.kind); /* Checked. */
+    watch_topic_read(&topic, out);
+    for (size_t i = 0; i < cli->tag_list.n; i++) {
+        server_cli_param(&out->query, "tag", cli->tag_list.items[i]);
+    }
+    if (index > 0) {
+        mr_buf_printf(&out->query, "%sindex=%" PRIu64,
+                      out->query.len > 0 ? "&" : "", index);
+    }
+}
+
+/* ------------------------------------------------------------- rendering */
+
+/* A key as Consul's client writes it. */
+static void write_key(const json_t *key, struct mr_json *j)
+{
+    const char *value = json_string_value(json_object_get(key, "Value"));
+
+    mr_json_object(j);
+    mr_json_kstr(j, "Key", server_json_text(key, "Key"));
+    mr_json_ku64(j, "CreateIndex", server_json_u64(key, "CreateIndex"));
+    mr_json_ku64(j, "ModifyIndex", server_json_u64(key, "ModifyIndex"));
+    mr_json_ku64(j, "LockIndex", server_json_u64(key, "LockIndex"));
+    mr_json_ku64(j, "Flags", server_json_u64(key, "Flags"));
+    mr_json_key(j, "Value");
+    if (value == NULL) {
+        mr_json_null(j);
+    } else {
+        mr_json_str(j, value);
+    }
+    mr_json_kstr(j, "Session", server_json_text(key, "Session"));
+    mr_json_object_end(j);
+}
+
+static bool write_keys(struct handled *h, bool is_one, struct mr_buf *out)
+{
+    json_error_t why;
+    json_t *keys = server_json_load(mr_buf_slice(&h->body), &why);
+    const json_t *key;
+    struct mr_json j;
+    size_t i;
+
+    mr_json_init(&j, out);
+    if (!is_one) {
+        mr_json_array(&j);
+    }
+    json_array_foreach(keys, i, key)
+    {
+        write_key(key, &j);
+    }
+    if (!is_one) {
+        mr_json_array_end(&j);
+    }
+    json_decref(keys);
+    return keys != NULL;
+}
+
+/* The answer, but for a check's definition, which Consul's client writes with
+ * all its members. */
+static void write_rest(struct handled *h, struct mr_buf *out)
+{
+    static const char none[] = "\"Definition\":{}";
+    static const char all[] =
+        "\"Definition\":{\"Interval\":\"0s\",\"Timeout\":\"0s\","
+        "\"DeregisterCriticalServiceAfter\":\"0s\",\"HTTP\":\"\","
+        "\"Header\":null,\"Method\":\"\",\"Body\":\"\","
+        "\"TLSSkipVerify\":false,\"TCP\":\"\"}";
+    const char *at = mr_buf_cstr(&h->body);
+
+    for (const char *next = strstr(at, none); next != NULL;
+         next = strstr(at, none)) {
+        mr_buf_add(out, at, (size_t)(next - at));
+        mr_buf_str(out, all);
+        at = next + sizeof none - 1;
+    }
+    mr_buf_add(out, at, strcspn(at, "\n"));
+}
+
+/* The answer as Consul's client would give it to a handler. */
+static bool render(struct handled *h, struct mr_buf *out)
+{
+    bool is_key = strcmp(h->cli->type, "key") == 0;
+
+    if (h->status == 404) {
+        mr_buf_str(out, "null");
+        return true;
+    }
+    if (is_key || strcmp(h->cli->type, "keyprefix") == 0) {
+        return write_keys(h, is_key, out) && !mr_buf_failed(out);
+    }
+    write_rest(h, out);
+    return !mr_buf_failed(out);
+}
+
+/* ------------------------------------------------------------- the handler */
+
+/* In the child: become the handler, which reads @in. */
+static void become(struct handled *h, int in)
+{
+    const char *shell = getenv("SHELL");
+    char index[24];
+
+    (void)snprintf(index, sizeof index, "%" PRIu64, h->index);
+    (void)setenv("CONSUL_INDEX", index, 1);
+    (void)dup2(in, STDIN_FILENO);
+    (void)sigprocmask(SIG_SETMASK, &h->loop.old_mask, NULL);
+    shell = has_text(shell) ? shell : "/bin/sh";
+    if (h->cli->shell) {
+        const char *argv[] = {shell, "-c", mr_buf_cstr(&h->command), NULL};
+
+        (void)execv(shell, (char *const *)argv);
+    } else {
+        shell = h->cli->argv[0];
+        (void)execvp(shell, h->cli->argv);
+    }
+    (void)server_cli_fail("Error starting handler: fork/exec %s: %s", shell,
+                          strerror(errno));
+    _exit(EXEC_FAILED);
+}
+
+/* A file without a name that holds @text and is read from its begin. */
+static int make_input(const struct mr_buf *text)
+{
+    FILE *file = tmpfile();
+    int fd = -1;
+
+    if (file != NULL) {
+        if (fwrite(text->data, 1, text->len, file) == text->len &&
+            fputc('\n', file) != EOF && fflush(file) == 0) {
+            fd = dup(fileno(file));
+        }
+        (void)fclose(file); /* Flushed. */
+    }
+    if (fd >= 0 && lseek(fd, 0, SEEK_SET) != 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* Wait for @child, passing on the signals that come. */
+static int wait_for(struct handled *h, pid_t child)
+{
+    int status = 0;
+
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        watch_loop_turn(&h->loop, UINT64_MAX);
+        if (h->loop.is_stopped) {
+            (void)kill(child, SIGTERM);
+            return 0;
+        }
+    }
+    return status;
+}
+
+static int run_handler(struct handled *h, const struct mr_buf *text)
+{
+    int in = make_input(text);
+    pid_t child;
+    int status;
+
+    if (in < 0) {
+        return server_cli_fail("Error executing handler: %s", strerror(errno));
+    }
+    child = fork();
+    if (child == 0) {
+        become(h, in);
+    }
+    (void)close(in);
+    if (child < 0) {
+        return server_cli_fail("Error starting handler: %s", strerror(errno));
+    }
+    status = wait_for(h, child);
+    if (WIFSIGNALED(status)) {
+        return server_cli_fail("Error executing handler: signal: %s",
+                               strsignal(WTERMSIG(status)));
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+        return server_cli_fail("Error executing handler: exit status %d",
+                               WEXITSTATUS(status));
+    }
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------- the loop */
+
+static int print_once(const struct mr_buf *text)
+{
+    struct mr_buf out = MR_BUF_INIT;
+
+    mr_json_indent(&out, mr_buf_slice(text), 4);
+    (void)fputs(mr_buf_cstr(&out), stdout); /* Nobody to tell when it fails. */
+    mr_buf_deinit(&out);
+    return CLI_OK;
+}
+
+/* Hand on an answer, unless it is the same as the last. */
+static int take_answer(struct handled *h)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    int status = CLI_OK;
+
+    if (!render(h, &text)) {
+        status = server_cli_fail("Error encoding output: it is no JSON");
+    } else if (h->cli->argc == 0) {
+        status = print_once(&text);
+    } else if (!h->has_last ||
+               !mr_slice_eq(mr_buf_slice(&h->last), mr_buf_slice(&text))) {
+        status = run_handler(h, &text);
+    }
+    mr_buf_deinit(&h->last);
+    h->last = text;
+    h->has_last = true;
+    return status;
+}
+
+/* Say it as Consul does, and wait longer each time. */
+static void complain(struct handled *h, uint64_t n_failed)
+{
+    uint64_t ms = RETRY_MS * n_failed * n_failed;
+    uint64_t until;
+    time_t at = time(NULL);
+    struct tm utc;
+    char text[32];
+
+    ms = n_failed > 6 || ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms;
+    (void)gmtime_r(&at, &utc);
+    (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    (void)server_cli_fail("%s [ERROR] watch.watch: Watch errored: type=%s "
+                          "error=\"%s\" retry=%" PRIu64 "s",
+                          text, h->cli->type, h->error, ms / 1000);
+    until = mr_now_ms(mr_clock_system()) + ms;
+    while (!h->loop.is_stopped && mr_now_ms(mr_clock_system()) < until) {
+        watch_loop_turn(&h->loop, until);
+    }
+}
+
+static int watch(struct handled *h)
+{
+    struct watch_request request = {.path = MR_BUF_INIT};
+    uint64_t n_failed = 0;
+    uint64_t index = 0;
+    int status = CLI_OK;
+
+    mr_buf_str(&request.path, "/v1/agent/self");
+    if (!ask(h, &request)) {
+        return h->loop.is_stopped
+                   ? CLI_OK
+                   : server_cli_fail("Error querying Consul agent: %s",
+                                     h->error);
+    }
+    while (status == CLI_OK && !h->loop.is_stopped) {
+        bool is_answer;
+
+        make_request(h->cli, index, &request);
+        is_answer = ask(h, &request) ||
+                    (h->is_done && h->status == 404 && h->index != 0);
+        if (h->loop.is_stopped) {
+            break;
+        }
+        if (!is_answer) {
+            index = 0;
+            complain(h, ++n_failed);
+            continue;
+        }
+        n_failed = 0;
+        index = h->index < index ? 0 : h->index;
+        status = take_answer(h);
+        if (h->cli->argc == 0) {
+            break;
+        }
+    }
+    return status;
+}
+
+int cli_watch_type(struct server_cli *cli)
+{
+    struct handled h = {.cli = cli};
+    int status = check_arguments(cli);
+
+    if (status != CLI_OK) {
+        return status;
+    }
+    for (int i = 0; i < cli->argc; i++) {
+        mr_buf_printf(&h.command, "%s%s", i > 0 ? " " : "", cli->argv[i]);
+    }
+    if (watch_loop_open(&h.loop) != MR_OK) {
+        status = server_cli_fail("Error watching: no memory or no files");
+    } else {
+        status = watch(&h);
+        watch_loop_close(&h.loop);
+    }
+    mr_buf_deinit(&h.body);
+    mr_buf_deinit(&h.last);
+    mr_buf_deinit(&h.command);
+    return status;
+}
