@@ -46,7 +46,7 @@ def built(module, folder=FLEET):
         done = subprocess.run(
             [go, "build", "-o", program, "."], text=True, check=False,
             cwd=os.path.join(folder, module), capture_output=True,
-            timeout=BUILD_LIMIT_S)
+            timeout=BUILD_LIMIT_S, env={**os.environ, "CGO_ENABLED": "0"})
     if done.returncode == 0:
         return program
     if missing_module(done.stderr):

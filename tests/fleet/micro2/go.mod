@@ -1,12 +1,14 @@
 module github.com/microreg/microreg/tests/fleet/micro2
 
-go 1.17
+go 1.21
 
 require (
 	github.com/micro/go-micro/v2 v2.9.1
 	github.com/micro/go-plugins/registry/consul/v2 v2.9.1
 	github.com/microreg/microreg/tests/fleet/program v0.0.0
 )
+
+require github.com/microreg/microreg/client-lib v0.4.0 // indirect
 
 require (
 	github.com/BurntSushi/toml v0.3.1 // indirect
@@ -38,6 +40,7 @@ require (
 	github.com/jbenet/go-context v0.0.0-20150711004518-d14ea06fba99 // indirect
 	github.com/kevinburke/ssh_config v0.0.0-20190725054713-01f96b0aa0cd // indirect
 	github.com/micro/cli/v2 v2.1.2 // indirect
+	github.com/microreg/microreg/client-lib/go/micro2 v0.4.0
 	github.com/miekg/dns v1.1.27 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/mitchellh/hashstructure v1.0.0 // indirect
@@ -77,3 +80,7 @@ replace github.com/microreg/microreg/tests/fleet/program => ../program
 
 // The etcd client of go-micro v2 does not build with later ones.
 replace google.golang.org/grpc => google.golang.org/grpc v1.26.0
+
+replace github.com/microreg/microreg/client-lib/go/micro2 => ../../../client-lib/go/micro2
+
+replace github.com/microreg/microreg/client-lib => ../../../client-lib

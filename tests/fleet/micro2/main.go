@@ -16,6 +16,7 @@ import (
 	"github.com/micro/go-micro/v2/config/cmd"
 	"github.com/micro/go-micro/v2/registry"
 	_ "github.com/micro/go-plugins/registry/consul/v2"
+	_ "github.com/microreg/microreg/client-lib/go/micro2"
 	"github.com/microreg/microreg/tests/fleet/program"
 )
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	_ "github.com/go-micro/plugins/v4/registry/consul"
+	_ "github.com/microreg/microreg/client-lib/go/micro4"
 	"github.com/microreg/microreg/tests/fleet/program"
 	micro "go-micro.dev/v4"
 	"go-micro.dev/v4/registry"

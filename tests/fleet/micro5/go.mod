@@ -7,6 +7,8 @@ require (
 	go-micro.dev/v5 v5.30.0
 )
 
+require github.com/microreg/microreg/client-lib v0.4.0 // indirect
+
 require (
 	dario.cat/mergo v1.0.2 // indirect
 	github.com/armon/go-metrics v0.4.1 // indirect
@@ -36,6 +38,7 @@ require (
 	github.com/lib/pq v1.10.9 // indirect
 	github.com/mattn/go-colorable v0.1.13 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
+	github.com/microreg/microreg/client-lib/go/micro5 v0.4.0
 	github.com/miekg/dns v1.1.50 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/mitchellh/hashstructure v1.1.0 // indirect
@@ -71,3 +74,7 @@ require (
 )
 
 replace github.com/microreg/microreg/tests/fleet/program => ../program
+
+replace github.com/microreg/microreg/client-lib/go/micro5 => ../../../client-lib/go/micro5
+
+replace github.com/microreg/microreg/client-lib => ../../../client-lib

@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	_ "github.com/microreg/microreg/client-lib/go/micro5"
 	"github.com/microreg/microreg/tests/fleet/program"
 	micro "go-micro.dev/v5"
 	"go-micro.dev/v5/cmd"
