@@ -139,7 +139,7 @@ REPLAY_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/fuzz_%)
 BINARY := $(if $(wildcard server/main.c),$(OUT)/microreg)
 
-C_FILES := $(wildcard $(foreach d,$(MODULES) client-lib/example tests/unit tests/sim tests/fuzz tests/bench,$(d)/*.c $(d)/*.h))
+C_FILES := $(wildcard $(foreach d,$(MODULES) client-lib/example examples/greeter/c tests/unit tests/sim tests/fuzz tests/bench,$(d)/*.c $(d)/*.h))
 
 # Module of tests/unit/test_kv_store.c, tests/fuzz/fuzz_kv_command.c: kv. The
 # client library's tests are called test_client_*.
@@ -225,6 +225,14 @@ $(OUT)/tests/fuzz/fuzz_$(1): $(OUT)/tests/fuzz/fuzz_$(1).o $(call archives,$(cal
 	$$(Q)$$(call LINK,-fsanitize=fuzzer $$^ $$(LIBS))
 endef
 $(foreach t,$(FUZZ_SRC:tests/fuzz/fuzz_%.c=%),$(eval $(call fuzz_rule,$(t))))
+
+# The C programs of examples/greeter; its run.sh builds the others.
+.PHONY: greeter
+greeter: all $(BUILD)/greeter/c-service $(BUILD)/greeter/c-client
+$(BUILD)/greeter/c-%: examples/greeter/c/%.c client-lib/microreg.h $(call archives,client-lib)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call LINK,$(ALL_CFLAGS) $(WERROR_FLAG) -I client-lib $< $(call archives,client-lib) $(LIBS))
 
 # ---- tests -------------------------------------------------------------------
 
@@ -324,7 +332,7 @@ fmt-check:
 	$(Q)test -n "$(C_FILES)"
 	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 
-TIDY_FILES := $(filter-out tests/%,$(filter %.c,$(C_FILES)))
+TIDY_FILES := $(filter-out tests/% examples/%,$(filter %.c,$(C_FILES)))
 lint-tidy: $(GEN_H)
 	$(call say,TIDY,"$(words $(TIDY_FILES)) files")
 	$(Q)test -n "$(TIDY_FILES)"
