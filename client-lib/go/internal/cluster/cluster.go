@@ -49,7 +49,7 @@ func Start(t testing.TB) *Cluster {
 	for i := range c.nodes {
 		c.Run(i)
 	}
-	c.Eventually("a leader that all know", 30*time.Second, func() bool {
+	Eventually(c.t, "a leader that all know", 30*time.Second, func() bool {
 		leaders := map[string]bool{}
 		for i := range c.nodes {
 			leaders[c.leaderOf(i)] = true
@@ -145,7 +145,7 @@ func (c *Cluster) Signal(i int, signal syscall.Signal) {
 func (c *Cluster) Leader() int {
 	c.t.Helper()
 	leader := -1
-	c.Eventually("a leader", 30*time.Second, func() bool {
+	Eventually(c.t, "a leader", 30*time.Second, func() bool {
 		for i := range c.nodes {
 			if c.nodes[i] == nil {
 				continue
@@ -178,11 +178,11 @@ func (c *Cluster) leaderOf(i int) string {
 }
 
 // Eventually waits until a condition holds.
-func (c *Cluster) Eventually(what string, limit time.Duration, condition func() bool) {
-	c.t.Helper()
+func Eventually(t testing.TB, what string, limit time.Duration, condition func() bool) {
+	t.Helper()
 	for end := time.Now().Add(limit); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			c.t.Fatalf("not within %v: %s", limit, what)
+			t.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }

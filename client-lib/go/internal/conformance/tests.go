@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	microreg "github.com/microreg/microreg/client-lib/go"
+)
+
+// ---- register, get, list ----------------------------------------------------
+
+// Two services of several versions and nodes grow version by version and
+// vanish together (the memory registry's main test).
+func versions(s *suite) {
+	r := s.open()
+	foo, bar := name(), name()
+	all := []*Service{service(foo, "1.0.0", 2), service(foo, "1.0.1", 1),
+		service(foo, "1.0.3", 1), service(bar, "default", 1), service(bar, "latest", 2)}
+	found := map[string]int{}
+	for _, one := range all {
+		s.register(r, one, 0)
+		found[one.Name]++
+		if got := s.get(r, one.Name); len(got) != found[one.Name] {
+			s.Fatalf("%d versions of %s, want %d", len(got), one.Name, found[one.Name])
+		}
+	}
+	for _, got := range [][]*Service{s.get(r, foo), s.get(r, bar)} {
+		for _, one := range got {
+			for _, want := range all {
+				if want.Name == one.Name && want.Version == one.Version {
+					s.equal(one, want)
+				}
+			}
+		}
+	}
+	listed, err := r.ListServices()
+	if err != nil {
+		s.Fatal(err)
+	}
+	count := 0
+	for _, one := range listed {
+		if one.Name == foo || one.Name == bar {
+			count++
+		}
+	}
+	if count != len(all) {
+		s.Fatalf("%d names and versions listed, want %d", count, len(all))
+	}
+	for _, one := range all {
+		s.deregister(r, one)
+	}
+	s.gone(r, foo)
+	s.gone(r, bar)
+}
+
+// A registration is seen by the next call, and its end within 5 ms (mdns).
+func registerAndGone(s *suite) {
+	r := s.open()
+	var all []*Service
+	for i := 0; i < 4; i++ {
+		all = append(all, service(name(), "1.0.1", 1))
+	}
+	for _, one := range all {
+		s.register(r, one, 0)
+		s.equal(s.get(r, one.Name), []*Service{one})
+	}
+	listed, err := r.ListServices()
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, one := range all {
+		seen := false
+		for _, have := range listed {
+			seen = seen || have.Name == one.Name
+		}
+		if !seen {
+			s.Fatalf("%s is not listed", one.Name)
+		}
+		s.deregister(r, one)
+		time.Sleep(5 * time.Millisecond)
+		s.gone(r, one.Name)
+	}
+}
+
+func everythingKept(s *suite) {
+	r := s.open()
+	one := service(name(), "2.1.0-rc1+build.7", 1)
+	one.Metadata = map[string]string{"type": "rpc", "quote": `"'\`, "empty": "",
+		"unicode": "grüße, 世界", "long": strings.Repeat("x", 4000)}
+	one.Nodes[0].Metadata = map[string]string{"protocol": "grpc", "broker": "http",
+		"registry": "microreg", "transport": "grpc", "a b/c": "=\n\t"}
+	one.Nodes[0].Address = "[2001:db8::7]:10004"
+	one.Endpoints = []*Endpoint{{
+		Name: "Say.Hello",
+		Request: &Value{Name: "Request", Type: "Request", Values: []*Value{
+			{Name: "name", Type: "string"},
+			{Name: "deep", Type: "Deep", Values: []*Value{{Name: "n", Type: "int64"}}}}},
+		Response: &Value{Name: "Response", Type: "Response"},
+		Metadata: map[string]string{"stream": "true"},
+	}, {Name: "Say.Nothing", Metadata: map[string]string{}}}
+	s.register(r, one, 30*time.Second)
+	s.equal(s.get(r, one.Name), []*Service{one})
+}
+
+func allNodes(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 5)
+	s.register(r, one, 0)
+	s.equal(s.get(r, one.Name), []*Service{one})
+	s.deregister(r, &Service{Name: one.Name, Nodes: one.Nodes[1:3]})
+	if got := s.get(r, one.Name); !sameIDs(got, one.Nodes[0].ID, one.Nodes[3].ID, one.Nodes[4].ID) {
+		s.Fatalf("nodes %v", sortedIDs(got))
+	}
+}
+
+func replaces(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 1)
+	for i := 0; i < 3; i++ {
+		s.register(r, one, 30*time.Second)
+	}
+	s.equal(s.get(r, one.Name), []*Service{one})
+	one.Nodes[0].Address = "10.9.9.9:1"
+	s.register(r, one, 30*time.Second)
+	s.equal(s.get(r, one.Name), []*Service{one})
+	one.Version = "2"
+	s.register(r, one, 30*time.Second)
+	s.equal(s.get(r, one.Name), []*Service{one})
+}
+
+func unknown(s *suite) {
+	r := s.open()
+	s.gone(r, name())
+	s.gone(r, "")
+	s.gone(r, strings.Repeat("n", 1000))
+	s.deregister(r, service(name(), "1", 2))
+}
+
+// A refusal names what is wrong, and changes nothing.
+func refused(s *suite) {
+	r := s.open()
+	for member, one := range map[string]*Service{
+		"node":    {Name: name(), Version: "1"},
+		"name":    service("", "1", 1),
+		"address": service(name(), "1", 2),
+		"version": service(name(), strings.Repeat("v", 200), 1),
+	} {
+		if member == "address" {
+			one.Nodes[1].Address = "10.0.0.1"
+		}
+		began := time.Now()
+		err := r.Register(one, 0)
+		if err == nil || !strings.Contains(err.Error(), member) {
+			s.Fatalf("%s: %v", member, err)
+		}
+		if passed := time.Since(began); passed > 2*time.Second {
+			s.Fatalf("%s: refused after %v", member, passed)
+		}
+		s.gone(r, one.Name)
+	}
+}
+
+func twoHandles(s *suite) {
+	a, b := s.open(), s.New(s.cluster.Addrs(1), microreg.Via(s.via))
+	one := service(name(), "1", 1)
+	s.register(a, one, 0)
+	s.equal(s.get(b, one.Name), []*Service{one})
+	s.deregister(b, one)
+	s.gone(a, one.Name)
+}
+
+func copies(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 2)
+	s.register(r, one, 0)
+	got := s.get(r, one.Name)
+	got[0].Nodes[0].Address = "changed"
+	got[0].Nodes[0].Metadata["foo"] = "changed"
+	got[0].Nodes = got[0].Nodes[:1]
+	s.equal(s.get(r, one.Name), []*Service{one})
+}
+
+// ---- TTL --------------------------------------------------------------------
+
+// goneAfterTTL accepts a version without nodes, as the memory registry has it.
+func goneAfterTTL(s *suite, r Registry, name string) bool {
+	services, err := r.GetService(name)
+	return len(sortedIDs(services)) == 0 && (err == nil || err == s.ErrNotFound) //nolint:errorlint // The variable itself.
+}
+
+func ttlEnds(s *suite) {
+	r := s.open()
+	one, short := service(name(), "1", 2), service(name(), "1", 1)
+	began := time.Now()
+	s.register(r, one, time.Second)
+	s.register(r, short, time.Millisecond) // Counts as a second.
+	eventually(s, "the end of the TTL", func() bool { return goneAfterTTL(s, r, one.Name) })
+	if lived := time.Since(began); lived < time.Second || lived > 3*time.Second {
+		s.Fatalf("a TTL of 1 s lasted %v", lived)
+	}
+	eventually(s, "the end of the TTL", func() bool { return goneAfterTTL(s, r, short.Name) })
+	// Registering the same again is more than a renewal now.
+	s.register(r, one, time.Second)
+	s.equal(s.get(r, one.Name), []*Service{one})
+}
+
+func ttlRenewed(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 2)
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		s.register(r, one, time.Second)
+		s.equal(s.get(r, one.Name), []*Service{one})
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+func ttlConcurrent(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 3)
+	s.register(r, one, time.Second)
+	time.Sleep(2200 * time.Millisecond)
+	var group sync.WaitGroup
+	failed := make(chan int, 1000)
+	for i := 0; i < 1000; i++ {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			if !goneAfterTTL(s, r, one.Name) {
+				failed <- 1
+			}
+		}()
+	}
+	group.Wait()
+	if len(failed) > 0 {
+		s.Fatalf("%d of 1000 readers still saw it, or an error", len(failed))
+	}
+}
+
+// ---- watchers ---------------------------------------------------------------
+
+// Each registration is a "create" with its one node, each deregistration a
+// "delete" with name, version and the node as it was (mdns).
+func watchAll(s *suite) {
+	r := s.open()
+	w := s.watch(r, "")
+	for i := 0; i < 4; i++ {
+		one := service(name(), "1.0.1", 1)
+		s.register(r, one, 0)
+		w.expect("create", one)
+		s.deregister(r, one)
+		w.expect("delete", one)
+	}
+}
+
+func watchSnapshot(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 3)
+	s.register(r, one, 0)
+	for _, w := range []*reader{s.watch(r, one.Name), s.watch(r, one.Name), s.watch(r, "")} {
+		got := &Service{Name: one.Name, Version: one.Version}
+		for range one.Nodes {
+			event := w.next(one.Name)
+			if event.Action != "create" || len(event.Service.Nodes) != 1 {
+				s.Fatalf("%s with %d nodes", event.Action, len(event.Service.Nodes))
+			}
+			got.Nodes = append(got.Nodes, event.Service.Nodes...)
+		}
+		s.equal(sortedIDs([]*Service{got}), sortedIDs([]*Service{one}))
+	}
+	// And a second later nothing is told again.
+	w := s.watch(r, one.Name)
+	for range one.Nodes {
+		w.next()
+	}
+	w.quiet(time.Second)
+}
+
+func watchOne(s *suite) {
+	r := s.open()
+	one, other := service(name(), "1", 1), service(name(), "1", 1)
+	w := s.watch(r, one.Name)
+	s.register(r, other, 0)
+	s.register(r, one, 30*time.Second)
+	first := w.next()
+	if first.Action != "create" {
+		s.Fatalf("the first event is %s", first.Action)
+	}
+	s.equal(first.Service, one)
+	s.register(r, one, 30*time.Second) // A renewal is no event.
+	one.Nodes[0].Metadata["foo"] = "baz"
+	s.register(r, one, 30*time.Second)
+	second := w.next()
+	if second.Action != "update" {
+		s.Fatalf("the second event is %s", second.Action)
+	}
+	s.equal(second.Service, one)
+	s.deregister(r, other)
+	s.deregister(r, one)
+	third := w.next()
+	if third.Action != "delete" {
+		s.Fatalf("the third event is %s", third.Action)
+	}
+	s.equal(third.Service, one)
+	w.quiet(100 * time.Millisecond)
+}
+
+// go-micro's cache keeps nodes by version, so the old version must be told gone.
+func watchVersion(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 1)
+	s.register(r, one, 0)
+	w := s.watch(r, one.Name)
+	w.expect("create", one)
+	before := *one
+	one.Version = "2"
+	s.register(r, one, 0)
+	w.expect("delete", &before)
+	w.expect("create", one)
+}
+
+func watchExpiry(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 1)
+	w := s.watch(r, one.Name)
+	began := time.Now()
+	s.register(r, one, time.Second)
+	w.expect("create", one)
+	w.expect("delete", one)
+	if passed := time.Since(began); passed < time.Second || passed > 2500*time.Millisecond {
+		s.Fatalf("the end of a TTL of 1 s was told after %v", passed)
+	}
+}
+
+func watchStop(s *suite) {
+	r := s.open()
+	w, err := r.Watch(name())
+	if err != nil {
+		s.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := w.Next()
+		ended <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // Let it wait, most of the time.
+	go w.Stop()
+	select {
+	case err := <-ended:
+		if err != s.ErrWatcherStopped { //nolint:errorlint // The variable itself.
+			s.Fatalf("%v", err)
+		}
+	case <-time.After(5 * time.Second):
+		s.Fatal("Stop does not wake Next")
+	}
+	w.Stop()
+	if _, err := w.Next(); err != s.ErrWatcherStopped { //nolint:errorlint // The variable itself.
+		s.Fatalf("%v", err)
+	}
+	// Another watcher of the same client lives on.
+	one := service(name(), "1", 1)
+	next := s.watch(r, one.Name)
+	s.register(r, one, 0)
+	next.expect("create", one)
+}
+
+func watchShared(s *suite) {
+	r := s.open()
+	one := service(name(), "1", 1)
+	a, b := s.watch(r, one.Name), s.watch(r, one.Name)
+	s.register(r, one, 0)
+	event := a.next()
+	event.Service.Nodes[0].Address = "changed"
+	event.Service.Nodes[0].Metadata["foo"] = "changed"
+	b.expect("create", one)
+	s.deregister(r, one)
+	a.expect("delete", one)
+	b.expect("delete", one)
+}
+
+// ---- how a program gets there -----------------------------------------------
+
+// go-micro calls the constructor without options, hands the registry around,
+// and gives it its addresses later.
+func initRetargets(s *suite) {
+	r := s.New([]string{"127.0.0.1:1"}, microreg.Via(s.via))
+	one := service(name(), "1", 1)
+	w := s.watch(r, one.Name)
+	if err := r.Register(one, 0); err == nil {
+		s.Fatal("registered at a port where nobody is")
+	}
+	// The default port is added: the cluster's servers have it.
+	bare := strings.TrimSuffix(s.cluster.Addr(0), ":8500")
+	if err := r.Init([]string{bare, s.cluster.Addr(1)}); err != nil {
+		s.Fatal(err)
+	}
+	if got := r.Addrs(); len(got) != 2 || got[0] != bare {
+		s.Fatalf("Options().Addrs is %v", got)
+	}
+	s.register(r, one, 0)
+	s.equal(s.get(r, one.Name), []*Service{one})
+	w.expect("create", one)
+	if err := r.Init([]string{"host:port:port"}); err == nil {
+		s.Fatal("an address that is none was taken")
+	}
+	s.equal(s.get(r, one.Name), []*Service{one})
+}
+
+func byName(s *suite) {
+	r := s.ByName()
+	if r == nil || r.String() != "microreg" {
+		s.Fatalf("no registry under the name microreg")
+	}
+	if err := r.Init(s.cluster.Addrs(0)); err != nil {
+		s.Fatal(err)
+	}
+	s.gone(r, name())
+}
+
+// ---- the cache and the selector ---------------------------------------------
+
+func cacheFollows(s *suite) {
+	if s.NewCache == nil {
+		s.Skip("no cache")
+	}
+	r := s.open()
+	cache, stop := s.NewCache(r)
+	defer stop()
+	one, two := service(name(), "1", 2), (*Service)(nil)
+	s.gone(cache, one.Name)
+	s.register(r, one, 0)
+	var got []*Service
+	// v5 and later ask for an unknown service only every five seconds.
+	eventually(s, "the service in the cache", func() bool {
+		got, _ = cache.GetService(one.Name)
+		return len(got) == 1
+	})
+	s.equal(got, []*Service{one})
+	two = service(one.Name, "2", 1)
+	s.register(r, two, 0)
+	eventually(s, "the new version in the cache", func() bool {
+		got, _ = cache.GetService(one.Name)
+		return len(got) == 2 && len(sortedIDs(got)) == 3
+	})
+	s.deregister(r, &Service{Name: one.Name, Nodes: one.Nodes[:1]})
+	eventually(s, "the node gone from the cache", func() bool {
+		got, _ = cache.GetService(one.Name)
+		return sameIDs(got, one.Nodes[1].ID, two.Nodes[0].ID)
+	})
+	s.deregister(r, one)
+	s.deregister(r, two)
+	eventually(s, "nothing in the cache", func() bool {
+		_, err := cache.GetService(one.Name)
+		return err == s.ErrNotFound //nolint:errorlint // The variable itself.
+	})
+}
+
+func cacheKeeps(s *suite) {
+	if s.NewCache == nil {
+		s.Skip("no cache")
+	}
+	r := s.open()
+	cache, stop := s.NewCache(r)
+	defer stop()
+	one := service(name(), "1", 1)
+	s.register(r, one, 0)
+	s.equal(s.get(cache, one.Name), []*Service{one})
+	// What changed before the cache watches, it may learn a minute later.
+	one.Nodes[0].Metadata["foo"] = "baz"
+	s.register(r, one, 0)
+	eventually(s, "the cache watches", func() bool {
+		got, _ := cache.GetService(one.Name)
+		return len(got) == 1 && got[0].Nodes[0].Metadata["foo"] == "baz"
+	})
+	if err := r.Init([]string{"127.0.0.1:1"}); err != nil {
+		s.Fatal(err)
+	}
+	for i := 0; i < 20; i++ {
+		s.equal(s.get(cache, one.Name), []*Service{one})
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := r.Init(s.cluster.Addrs(0)); err != nil {
+		s.Fatal(err)
+	}
+	s.deregister(r, one)
+	eventually(s, "nothing in the cache", func() bool {
+		_, err := cache.GetService(one.Name)
+		return err == s.ErrNotFound //nolint:errorlint // The variable itself.
+	})
+}
+
+func selectorFollows(s *suite) {
+	if s.NewSelector == nil {
+		s.Skip("no selector")
+	}
+	r := s.open()
+	choose := s.NewSelector(r)
+	one := service(name(), "1", 3)
+	s.register(r, &Service{Name: one.Name, Version: "1", Nodes: one.Nodes[:2]}, 0)
+	seen := map[string]bool{}
+	chooses := func() {
+		for i := 0; i < 100; i++ {
+			id, err := choose(one.Name)
+			if err != nil {
+				s.Fatal(err)
+			}
+			seen[id] = true
+		}
+	}
+	chooses()
+	if len(seen) != 2 {
+		s.Fatalf("%d of 2 nodes were chosen in 100 calls", len(seen))
+	}
+	// What changed before its cache watches, it may learn a minute later.
+	s.register(r, one, 0)
+	eventually(s, "the third node chosen", func() bool { chooses(); return len(seen) == 3 })
+	s.deregister(r, &Service{Name: one.Name, Nodes: one.Nodes[:2]})
+	eventually(s, "only the last node chosen", func() bool {
+		for i := 0; i < 30; i++ {
+			if id, err := choose(one.Name); err != nil || id != one.Nodes[2].ID {
+				return false
+			}
+		}
+		return true
+	})
+	s.deregister(r, one)
+	eventually(s, "nobody chosen", func() bool {
+		_, err := choose(one.Name)
+		return err != nil
+	})
+}

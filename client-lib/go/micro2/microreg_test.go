@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package micro2_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	micro "github.com/micro/go-micro/v2"
+	"github.com/micro/go-micro/v2/client"
+	"github.com/micro/go-micro/v2/client/grpc"
+	"github.com/micro/go-micro/v2/client/selector"
+	"github.com/micro/go-micro/v2/config/cmd"
+	"github.com/micro/go-micro/v2/registry"
+	"github.com/micro/go-micro/v2/registry/cache"
+	microreg "github.com/microreg/microreg/client-lib/go"
+	"github.com/microreg/microreg/client-lib/go/internal/conformance"
+	"github.com/microreg/microreg/client-lib/go/internal/greeter"
+	"github.com/microreg/microreg/client-lib/go/micro2"
+)
+
+// bridge is a registry of go-micro v2 as one of the conformance tests.
+type bridge struct{ registry.Registry }
+
+func (b bridge) Init(addrs []string) error {
+	return b.Registry.Init(registry.Addrs(addrs...))
+}
+
+func (b bridge) Addrs() []string { return b.Options().Addrs }
+
+func (b bridge) Register(s *conformance.Service, ttl time.Duration) error {
+	return b.Registry.Register(conformance.Convert[*registry.Service](s),
+		registry.RegisterTTL(ttl))
+}
+
+func (b bridge) Deregister(s *conformance.Service) error {
+	return b.Registry.Deregister(conformance.Convert[*registry.Service](s))
+}
+
+func (b bridge) GetService(name string) ([]*conformance.Service, error) {
+	services, err := b.Registry.GetService(name)
+	return conformance.Convert[[]*conformance.Service](services), err
+}
+
+func (b bridge) ListServices() ([]*conformance.Service, error) {
+	services, err := b.Registry.ListServices()
+	return conformance.Convert[[]*conformance.Service](services), err
+}
+
+func (b bridge) Watch(name string) (conformance.Watcher, error) {
+	w, err := b.Registry.Watch(registry.WatchService(name))
+	return watcher{w}, err
+}
+
+type watcher struct{ registry.Watcher }
+
+func (w watcher) Next() (*conformance.Result, error) {
+	result, err := w.Watcher.Next()
+	if err != nil {
+		return nil, err
+	}
+	return conformance.Convert[*conformance.Result](result), nil
+}
+
+func open(addrs []string, settings ...microreg.Setting) conformance.Registry {
+	return bridge{micro2.NewRegistry(registry.Addrs(addrs...), micro2.With(settings...))}
+}
+
+func byName() conformance.Registry {
+	return bridge{cmd.DefaultRegistries["microreg"]()}
+}
+
+func newCache(r conformance.Registry) (conformance.Registry, func()) {
+	c := cache.New(r.(bridge).Registry)
+	return bridge{c}, c.Stop
+}
+
+func newSelector(r conformance.Registry) func(string) (string, error) {
+	s := selector.NewSelector(selector.Registry(r.(bridge).Registry))
+	return func(service string) (string, error) {
+		next, err := s.Select(service)
+		if err != nil {
+			return "", err
+		}
+		node, err := next()
+		if err != nil {
+			return "", err
+		}
+		return node.Id, nil
+	}
+}
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Adaptor{
+		New:               open,
+		ByName:            byName,
+		NewCache:          newCache,
+		NewSelector:       newSelector,
+		ErrNotFound:       registry.ErrNotFound,
+		ErrWatcherStopped: registry.ErrWatcherStopped,
+	})
+}
+
+// ---- the greeter ------------------------------------------------------------
+
+func serve(service string) {
+	s := micro.NewService(micro.Name(service))
+	s.Init()
+	if err := s.Server().Handle(s.Server().NewHandler(new(greeter.Say))); err != nil {
+		panic(err)
+	}
+	if err := s.Run(); err != nil {
+		panic(err)
+	}
+}
+
+func caller(addrs []string, via microreg.Transport, service string,
+	onCall func(address string)) func(context.Context) error {
+	r := micro2.NewRegistry(registry.Addrs(addrs...), micro2.With(microreg.Via(via)))
+	c := grpc.NewClient(client.Registry(r), client.Retries(0),
+		client.Selector(selector.NewSelector(selector.Registry(r))),
+		client.WrapCall(func(next client.CallFunc) client.CallFunc {
+			return func(ctx context.Context, node *registry.Node, req client.Request,
+				rsp interface{}, opts client.CallOptions) error {
+				onCall(node.Address)
+				return next(ctx, node, req, rsp, opts)
+			}
+		}))
+	return func(ctx context.Context) error {
+		req := c.NewRequest(service, "Say.Hello", &greeter.Request{Name: "John"},
+			client.WithContentType("application/json"))
+		return c.Call(ctx, req, &greeter.Response{})
+	}
+}
+
+func TestMain(m *testing.M) {
+	greeter.Main(m, greeter.Kit{Serve: serve, Caller: caller})
+}
+
+// The client stops calling a server that was killed within TTL + 1 s.
+func TestGreeterIsKilled(t *testing.T) {
+	greeter.Run(t, greeter.Kit{Serve: serve, Caller: caller})
+}

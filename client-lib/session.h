@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sessions as the keeper and the locks see them. */
+#ifndef MICROREG_SESSION_H
+#define MICROREG_SESSION_H
+
+#include "client-lib/client.h"
+
+struct microreg_session {
+    struct microreg *client; /* A reference. */
+    char id[64];
+    int64_t ttl_ms;
+
+    /* The client's lock. */
+    struct microreg_session *next; /* In the keeper's list. */
+    uint64_t sent_ms;              /* Of the last renewal that was answered. */
+    uint64_t due_ms;
+    bool is_lost;
+    bool is_busy; /* Being renewed: it must not be freed. */
+};
+
+/* When the first of a list is to be renewed; UINT64_MAX: never. With the lock. */
+uint64_t mrg_sessions_due(const struct microreg_session *list);
+
+/* Renew those that are due. With the lock, and without it meanwhile. */
+void mrg_sessions_renew(struct microreg *client);
+
+/* The client goes: nobody renews them any more. With the lock. */
+void mrg_sessions_orphan(struct microreg_session *list);
+
+#endif /* MICROREG_SESSION_H */
