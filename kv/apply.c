@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "kv/kv.h"
+#include "kv/record.h"
 
 /* ------------------------------------------------------------ decoding */
 
@@ -220,6 +221,8 @@ enum mr_err mr_kv_batch_begin(struct mr_kv *kv)
     b->ending = NULL;
     b->check_gap.is_known = false;
     kv_tallies_reset(&b->tallies);
+    kv_pending_reset(&b->pending);
+    b->tx.capture = &b->capture;
     mr_buf_reset(&b->leases);
     kv_touched_reset(&b->touched);
     return MR_OK;
@@ -281,7 +284,11 @@ enum mr_err mr_kv_apply(struct mr_kv *kv, struct mr_slice cmd,
         b->result = &result;
         b->cmd = decoded;
         b->bumped = NULL;
+        kv_capture_begin(&b->capture, &b->arena);
         dispatch(b, decoded);
+        if (result.changed && b->tx.err == MR_OK && !b->arena.failed) {
+            kv_record(b);
+        }
         b->result = NULL;
         b->cmd = NULL;
         err = b->tx.err;
@@ -332,6 +339,7 @@ enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
     if (err != MR_OK) {
         return err;
     }
+    kv_history_publish(&kv->history, &b->pending, b->meta.revision);
     kv_publish(kv, &b->meta, &local, b->commands);
     if (is_changed) {
         kv_hub_publish(&kv->hub, b->meta.revision);

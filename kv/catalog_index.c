@@ -46,6 +46,23 @@ void kv_node_part_key(struct kv_row_key *k, enum kv_table table,
     kv_key_text(k, part);
 }
 
+void kv_tag_key(struct kv_row_key *k, const char *service, const char *tag)
+{
+    size_t len = strlen(tag);
+    bool is_cut = len > TAG_CUT;
+
+    kv_key_init(k, KV_TAG);
+    kv_key_lower(k, service);
+    kv_key_byte(k, 0);
+    kv_key_add(k, mr_slice(tag, is_cut ? TAG_CUT : len));
+    if (is_cut) {
+        struct mr_hash128 h = mr_hash128(mr_slice(tag, len), 0);
+
+        kv_key_u64(k, h.high);
+        kv_key_u64(k, h.low);
+    }
+}
+
 bool kv_state_key(struct kv_row_key *k, const char *status)
 {
     uint8_t state = 'o';
@@ -196,27 +213,16 @@ void kv_index_node(struct kv_tx *tx, const Mr__Node *node, bool is_added)
 static void count_tag(struct kv_tx *tx, struct kv_tallies *tallies,
                       const char *service, const char *tag, bool is_added)
 {
-    size_t len = strlen(tag);
-    bool is_cut = len > TAG_CUT;
     struct kv_tally *tally;
     struct kv_row_key k;
 
-    kv_key_init(&k, KV_TAG);
-    kv_key_lower(&k, service);
-    kv_key_byte(&k, 0);
-    kv_key_add(&k, mr_slice(tag, is_cut ? TAG_CUT : len));
-    if (is_cut) {
-        struct mr_hash128 h = mr_hash128(mr_slice(tag, len), 0);
-
-        kv_key_u64(&k, h.high);
-        kv_key_u64(&k, h.low);
-    }
+    kv_tag_key(&k, service, tag);
     tally = kv_tally_get(tallies, tx, &k);
     if (tally == NULL) {
         return; /* The transaction has failed. */
     }
-    if (is_cut && tally->count == 0) {
-        kv_tally_set_text(tallies, tally, mr_slice(tag, len));
+    if (strlen(tag) > TAG_CUT && tally->count == 0) {
+        kv_tally_set_text(tallies, tally, mr_slice_str(tag));
     }
     tally->count = is_added ? tally->count + 1 : tally->count - 1;
     tally->is_dirty = true;

@@ -209,37 +209,31 @@ enum mr_err mr_kv_node_services(struct mr_kv_view *view, const char *node,
 
 /* ------------------------------------------------------------ names */
 
-struct tag_list {
-    struct mr_slice *items;
-    const char **texts;
-    size_t n;
-    size_t cap;
-};
-
-/* The distinct tags of the service with the lower name @name, sorted. */
-static void gather_tags(struct mr_kv_view *view, struct mr_slice name,
-                        struct tag_list *out)
+void kv_tags_gather(struct kv_tx *tx, struct kv_arena *arena,
+                    struct mr_slice name, struct mr_slice **out_tags,
+                    size_t *out_n)
 {
-    struct kv_arena *arena = kv_view_arena(view);
     struct mr_slice parts[2];
     struct kv_row_key k;
     struct kv_scan scan;
     struct kv_row row;
     uint64_t count;
-    size_t i;
+    size_t cap = 0;
 
+    *out_tags = NULL;
+    *out_n = 0;
     kv_key_init(&k, KV_TAG);
     kv_key_add(&k, name);
     kv_key_byte(&k, 0);
-    kv_scan_open(&scan, kv_view_tx(view), kv_key_slice(&k));
+    kv_scan_open(&scan, tx, kv_key_slice(&k));
     while (kv_scan_next(&scan, &row)) {
         if (!kv_key_split(row.key, parts, 2) ||
             !kv_get_varint(&row.value, &count)) {
-            kv_tx_fail(kv_view_tx(view), MR_E_CORRUPT);
+            kv_tx_fail(tx, MR_E_CORRUPT);
             break;
         }
         /* A long tag stands behind the count. */
-        if (!kv_arena_push(arena, &out->items, &out->n, &out->cap,
+        if (!kv_arena_push(arena, out_tags, out_n, &cap,
                            kv_arena_copy0(arena, row.value.len > 0
                                                      ? row.value
                                                      : parts[1]))) {
@@ -247,30 +241,32 @@ static void gather_tags(struct mr_kv_view *view, struct mr_slice name,
         }
     }
     kv_scan_close(&scan);
-    out->texts = kv_arena_alloc(arena, (out->n + 1) * sizeof *out->texts);
-    for (i = 0; out->texts != NULL && i < out->n; i++) {
-        out->texts[i] = out->items[i].data;
-    }
 }
 
 static bool emit_name(struct mr_kv_view *view, const struct kv_row *row,
                       mr_kv_service_name_cb cb, void *arg)
 {
     struct kv_service_name_row r;
-    struct tag_list tags = {NULL, NULL, 0, 0};
+    struct kv_arena *arena = kv_view_arena(view);
     struct mr_kv_service_name name;
+    struct mr_slice *tags;
     struct mr_slice key;
+    const char **texts;
+    size_t n;
 
     if (!kv_key_split(row->key, &key, 1) ||
         !kv_service_name_unpack(row->value, &r)) {
         kv_tx_fail(kv_view_tx(view), MR_E_CORRUPT);
         return false;
     }
-    gather_tags(view, key, &tags);
-    name.name =
-        kv_arena_text(kv_view_arena(view), r.name.len > 0 ? r.name : key);
-    name.tags = tags.texts;
-    name.n_tags = tags.n;
+    kv_tags_gather(kv_view_tx(view), arena, key, &tags, &n);
+    texts = kv_arena_alloc(arena, (n + 1) * sizeof *texts);
+    for (size_t i = 0; texts != NULL && i < n; i++) {
+        texts[i] = tags[i].data;
+    }
+    name.name = kv_arena_text(arena, r.name.len > 0 ? r.name : key);
+    name.tags = texts;
+    name.n_tags = n;
     name.n_instances = r.instances;
     return kv_view_error(view) == MR_OK && cb(arg, &name);
 }

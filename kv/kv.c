@@ -22,6 +22,9 @@
 
 #define LOCAL_LEN (6 * 8)
 
+/* What the history keeps of keys, and again of the catalog. */
+#define HISTORY_BYTES ((size_t)8 * 1024 * 1024)
+
 /* ------------------------------------------------------------ counters */
 
 static struct mr_slice table_key(const uint8_t *table)
@@ -347,6 +350,14 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
     mr_buf_init(&kv->batch.body, 0);
     mr_buf_init(&kv->batch.row, 0);
     mr_buf_init(&kv->batch.leases, 0);
+    mr_buf_init(&kv->batch.recorder.before, 0);
+    mr_buf_init(&kv->batch.recorder.after, 0);
+    mr_buf_init(&kv->batch.recorder.events, 0);
+    kv_pending_init(&kv->batch.pending);
+    kv_history_init(&kv->history,
+                    options->history_bytes == 0 ? HISTORY_BYTES
+                                                : options->history_bytes,
+                    0);
     kv->hooks = options->hooks;
     kv->is_durable = options->is_durable;
     kv->map_size = options->map_size;
@@ -373,6 +384,11 @@ static void destroy(struct mr_kv *kv)
     mr_buf_deinit(&kv->batch.body);
     mr_buf_deinit(&kv->batch.row);
     mr_buf_deinit(&kv->batch.leases);
+    mr_buf_deinit(&kv->batch.recorder.before);
+    mr_buf_deinit(&kv->batch.recorder.after);
+    mr_buf_deinit(&kv->batch.recorder.events);
+    kv_pending_deinit(&kv->batch.pending);
+    kv_history_deinit(&kv->history);
     mr_assert(pthread_mutex_destroy(&kv->lock) == 0);
     mr_free(kv->boot_id);
     mr_free(kv->dir);
@@ -403,6 +419,7 @@ enum mr_err mr_kv_open(const struct mr_kv_options *options,
         destroy(kv);
         return err;
     }
+    kv_history_forget(&kv->history, kv->meta.revision);
     atomic_store(&kv->revision, kv->meta.revision);
     *out_kv = kv;
     return MR_OK;
@@ -505,5 +522,6 @@ void mr_kv_stats(struct mr_kv *kv, struct mr_kv_stats *out_stats)
     mr_assert(pthread_mutex_unlock(&kv->lock) == 0);
     s.bytes_used = bytes_used(kv);
     s.waiters = kv_hub_waiters(&kv->hub);
+    kv_history_count(&kv->history, &s.history_bytes, &s.history_revisions);
     *out_stats = s;
 }

@@ -8,6 +8,8 @@
 
 #include "base/buf.h"
 #include "kv/arena.h"
+#include "kv/capture.h"
+#include "kv/history.h"
 #include "kv/mr_kv.h"
 #include "kv/row.h"
 #include "kv/store.h"
@@ -75,6 +77,17 @@ struct kv_ending {
     const Mr__LeaseEnd *cmd;
 };
 
+struct kv_batch;
+
+/* Where the changes of a command are put together; see kv/record.h. */
+struct kv_recorder {
+    struct kv_batch *b;
+    const struct kv_capture *capture;
+    struct mr_buf before; /* One object. */
+    struct mr_buf after;
+    struct mr_buf events;
+};
+
 /* A command being applied. */
 struct kv_batch {
     struct kv_tx tx;
@@ -87,6 +100,9 @@ struct kv_batch {
     struct mr_buf body;      /* Where a command packs a row's body. */
     struct mr_buf row;       /* Where kv_batch_upsert() puts a row together. */
     uint64_t commands;
+    struct kv_capture capture;
+    struct kv_recorder recorder;
+    struct kv_pending pending;
     struct mr_buf leases; /* struct mr_kv_lease_change, for the hook. */
     const struct mr_kv_hooks *hooks;
     struct mr_kv_result *result; /* Of the command. */
@@ -107,6 +123,7 @@ struct mr_kv {
     struct kv_pool *_Atomic pool; /* Current environment and its readers. */
     struct kv_pool *old_pools;    /* Replaced by a restore; freed at close. */
     struct kv_hub hub;
+    struct kv_history history;
 
     /* The apply thread's. */
     struct kv_batch batch;

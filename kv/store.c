@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "kv/capture.h"
 
 #define MAP_SIZE_DEFAULT ((uint64_t)16 << 30) /* Address space only. */
 #define READERS_MAX 4096
@@ -399,6 +400,9 @@ void kv_tx_swap(struct kv_tx *tx, struct mr_slice key,
     if (old != NULL && in_digest(key) && tx->err == MR_OK) {
         kv_digest_sub(&tx->digest, kv_row_hash(key, *old));
     }
+    if (tx->capture != NULL) {
+        kv_capture_row(tx->capture, key, old, false);
+    }
     put(tx, key, value);
 }
 
@@ -431,6 +435,9 @@ bool kv_tx_del(struct kv_tx *tx, struct mr_slice key)
     }
     if (in_digest(key)) {
         kv_digest_sub(&tx->digest, kv_row_hash(key, old));
+    }
+    if (tx->capture != NULL) {
+        kv_capture_row(tx->capture, key, &old, true);
     }
     rv = mdb_cursor_del(point_at(tx, key), 0); /* It stands there. */
     if (rv != 0) {

@@ -18,6 +18,7 @@
 #include "base/slice.h"
 #include "kv/row.h"
 
+struct kv_capture;
 struct kv_env; /* One LMDB file. Any thread. */
 struct MDB_txn;
 struct MDB_cursor;
@@ -60,8 +61,9 @@ struct kv_tx {
     unsigned cursors_used;  /* Bit i: cursors[i] belongs to an open scan. */
     unsigned cursors_ready; /* Bit i: cursors[i] is bound to this txn. */
     bool writable;
-    enum mr_err err;          /* The first failure. */
-    struct mr_hash128 digest; /* Writers: carried along with each change. */
+    enum mr_err err;            /* The first failure. */
+    struct mr_hash128 digest;   /* Writers: carried along with each change. */
+    struct kv_capture *capture; /* Of writers, told of each change; or NULL. */
 };
 
 /* Begin the one write transaction; its owner sets @tx->digest.
