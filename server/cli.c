@@ -150,6 +150,21 @@ static const struct command commands[] = {
      "  prints the answer once.\n\n"
      "      $ microreg watch -type=service -service=greeter ./reload.sh",
      server_cli_watch},
+    {"watch-verify", "",
+     HTTP " topic duration streams queries slow move write rate seed",
+     "Proves what watch streams promise",
+     "Follows many streams beside the store for as long as it runs, moving\n"
+     "  them from server to server (-http-addr=a,b,c), and complains about "
+     "every\n"
+     "  change that is lost, repeated, torn, out of order or not what the "
+     "store\n"
+     "  has, and about blocking queries that wake for nothing or not at all.\n"
+     "  Prints figures each 10 s; exits with 1 when a promise was broken. "
+     "Reads\n"
+     "  only, unless -write is given.\n\n"
+     "      $ microreg watch-verify -http-addr=10.0.0.1:8500,10.0.0.2:8500 "
+     "-duration=10m",
+     server_cli_watch_verify},
     {"why", NULL, NULL, "Tells what became of a registration, and why", NULL,
      NULL},
     {"why check", "ID", HTTP " format", "Why a check has its status",

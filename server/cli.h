@@ -277,6 +277,8 @@ int server_cli_validate(struct server_cli *cli);
 int server_cli_version(struct server_cli *cli);
 /* watch KIND [NAME...] | -type=... [HANDLER...] */
 int server_cli_watch(struct server_cli *cli);
+/* watch-verify */
+int server_cli_watch_verify(struct server_cli *cli);
 /* why service ID */
 int server_cli_why_service(struct server_cli *cli);
 /* why node NAME */

@@ -159,7 +159,7 @@ void watch_call_start(struct watch_call *call, struct watch_loop *loop,
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
     (void)curl_easy_setopt(curl, CURLOPT_PRIVATE, call);
     (void)curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
-    if (strcmp(method, "POST") == 0) {
+    if (call->body.len > 0 && strcmp(method, "PUT") != 0) {
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS,
                                mr_buf_cstr(&call->body));
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
