@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The addresses of the servers. */
-#include "client-lib/address.h"
+#include "address.h"
 
 #include <string.h>
 #include <strings.h>
 
-#include "client-lib/err.h"
-#include "client-lib/mem.h"
+#include "err.h"
+#include "mem.h"
 
 #define DISGRACE_MS UINT64_C(1000)
 #define DISGRACE_DOUBLINGS 5

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "client-lib/microreg.h"
+#include "microreg.h"
 
 #define MRG_SERVERS_MAX 64
 

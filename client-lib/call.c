@@ -11,11 +11,11 @@
  * - a request that must not be done twice was sent and has no good answer:
  *   MICROREG_E_TIMEOUT at once, and nobody else is asked.
  */
-#include "client-lib/call.h"
+#include "call.h"
 
 #include <string.h>
 
-#include "client-lib/transfer.h"
+#include "transfer.h"
 
 #define ATTEMPTS_MAX 3
 #define IDLE_LINES_MAX 4
@@ -405,7 +405,7 @@ static bool is_canceled(const struct run *run)
     return run->call->cancel != NULL && atomic_load(run->call->cancel);
 }
 
-static uint64_t next_event(const struct run *run, uint64_t now_ms)
+static uint64_t next_moment(const struct run *run, uint64_t now_ms)
 {
     uint64_t at = run->deadline_ms;
 
@@ -459,7 +459,7 @@ static void loop(struct run *run)
         (void)curl_multi_perform(run->line->multi, &n_running);
         reap(run);
         now_ms = mrg_now_ms();
-        at = next_event(run, now_ms);
+        at = next_moment(run, now_ms);
         if (!run->is_done && at > now_ms &&
             (run->n_running > 0 || run->pause_ms > now_ms)) {
             (void)curl_multi_poll(run->line->multi, NULL, 0, (int)(at - now_ms),

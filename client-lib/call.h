@@ -14,8 +14,8 @@
 #ifndef MICROREG_CALL_H
 #define MICROREG_CALL_H
 
-#include "client-lib/client.h"
-#include "client-lib/json.h"
+#include "client.h"
+#include "json.h"
 
 #define MRG_HEDGE_MS UINT64_C(250)
 

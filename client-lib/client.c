@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing clients, their options and their counters. */
-#include "client-lib/client.h"
+#include "client.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,10 +9,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "client-lib/call.h"
-#include "client-lib/keep.h"
-#include "client-lib/stream.h"
-#include "client-lib/transfer.h"
+#include "call.h"
+#include "keep.h"
+#include "stream.h"
+#include "transfer.h"
 
 #define DEFAULT_TIMEOUT_MS 5000
 #define DEFAULT_PROGRESS_MS 5000

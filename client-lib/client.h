@@ -18,9 +18,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "client-lib/address.h"
-#include "client-lib/err.h"
-#include "client-lib/mem.h"
+#include "address.h"
+#include "err.h"
+#include "mem.h"
 
 struct mrg_line;
 struct mrg_streams;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors, and what the library says about itself. */
-#include "client-lib/err.h"
+#include "err.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "client-lib/mem.h"
+#include "mem.h"
 
 int mrg_fail(struct microreg_error *error, int code, const char *format, ...)
 {

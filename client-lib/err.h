@@ -3,7 +3,7 @@
 #ifndef MICROREG_ERR_H
 #define MICROREG_ERR_H
 
-#include "client-lib/microreg.h"
+#include "microreg.h"
 
 /* Say what failed, and return @code. @error may be NULL. */
 __attribute__((format(printf, 3, 4))) int

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading JSON. */
-#include "client-lib/json.h"
+#include "json.h"
 
 #include <string.h>
 
-#include "client-lib/microreg.h"
+#include "microreg.h"
 
 struct parser {
     struct mrg_arena *arena;

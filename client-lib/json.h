@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "client-lib/mem.h"
+#include "mem.h"
 
 #define MRG_JSON_DEPTH 64
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The thread that keeps registrations and sessions alive; keep.h has the story. */
-#include "client-lib/keep.h"
+#include "keep.h"
 
 #include <string.h>
 
-#include "client-lib/session.h"
+#include "session.h"
 
 #define BATCH_MAX 500
 #define EARLY_MS UINT64_C(50) /* What is due so soon goes along. */
-#define RETRY_MIN_MS UINT64_C(100)
-#define RETRY_MAX_MS UINT64_C(1000)
+#define RENEW_RETRY_MIN_MS UINT64_C(100)
+#define RENEW_RETRY_MAX_MS UINT64_C(1000)
 
 struct mrg_keeper *mrg_keeper_get(struct microreg *client)
 {
@@ -51,8 +51,9 @@ static uint64_t retry_at(const struct mrg_kept *kept, uint64_t now_ms)
 {
     uint64_t wait_ms = (uint64_t)kept->ttl_ms / 10;
 
-    wait_ms = wait_ms < RETRY_MIN_MS ? RETRY_MIN_MS : wait_ms;
-    return now_ms + (wait_ms > RETRY_MAX_MS ? RETRY_MAX_MS : wait_ms);
+    wait_ms = wait_ms < RENEW_RETRY_MIN_MS ? RENEW_RETRY_MIN_MS : wait_ms;
+    return now_ms +
+           (wait_ms > RENEW_RETRY_MAX_MS ? RENEW_RETRY_MAX_MS : wait_ms);
 }
 
 /* Register again what the servers have lost. */

@@ -16,9 +16,9 @@
 #ifndef MICROREG_KEEP_H
 #define MICROREG_KEEP_H
 
-#include "client-lib/client.h"
-#include "client-lib/json.h"
-#include "client-lib/map.h"
+#include "client.h"
+#include "json.h"
+#include "map.h"
 
 #define MRG_DIGEST_MAX 64
 

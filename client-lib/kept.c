@@ -2,9 +2,9 @@
 /* Entries of what is registered, and the requests about them. */
 #include <string.h>
 
-#include "client-lib/call.h"
-#include "client-lib/keep.h"
-#include "client-lib/stream.h"
+#include "call.h"
+#include "keep.h"
+#include "stream.h"
 
 #define RENEWALS_A_TTL 3
 

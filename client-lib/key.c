@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys and JSON. */
-#include "client-lib/key.h"
+#include "key.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
 #ifndef MICROREG_KEY_H
 #define MICROREG_KEY_H
 
-#include "client-lib/err.h"
-#include "client-lib/json.h"
+#include "err.h"
+#include "json.h"
 
 /* What the JSON of one key says, in @arena, where @json lives.
  * MICROREG_E_PROTOCOL: it is no key. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys and values. */
-#include "client-lib/kv.h"
+#include "kv.h"
 
 #include <string.h>
 
-#include "client-lib/key.h"
+#include "key.h"
 
 int mrg_key_path(struct mrg_text *path, const char *key,
                  struct microreg_error *out_error)

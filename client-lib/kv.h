@@ -3,7 +3,7 @@
 #ifndef MICROREG_KV_H
 #define MICROREG_KV_H
 
-#include "client-lib/call.h"
+#include "call.h"
 
 /* Write the path of a key. MICROREG_E_INVALID: it is not UTF-8. */
 int mrg_key_path(struct mrg_text *path, const char *key,

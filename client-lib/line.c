@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lines of streams. */
-#include "client-lib/line.h"
+#include "line.h"
 
 #include <string.h>
 
-#include "client-lib/microreg.h"
+#include "microreg.h"
 
 static const char *const action_names[] = {
     [MRG_LINE_CREATE] = "create", [MRG_LINE_UPDATE] = "update",

@@ -3,7 +3,7 @@
 #ifndef MICROREG_LINE_H
 #define MICROREG_LINE_H
 
-#include "client-lib/json.h"
+#include "json.h"
 
 #define MRG_LINE_MAX ((size_t)16 << 20)
 

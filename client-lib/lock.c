@@ -10,8 +10,8 @@
  */
 #include <string.h>
 
-#include "client-lib/kv.h"
-#include "client-lib/session.h"
+#include "kv.h"
+#include "session.h"
 
 #define WAIT_MS UINT64_C(5000)   /* Of one blocking query. */
 #define ANSWER_MS UINT64_C(1000) /* And how much later it may be answered. */

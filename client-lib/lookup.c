@@ -2,9 +2,9 @@
 /* Finding services. */
 #include <string.h>
 
-#include "client-lib/call.h"
-#include "client-lib/service.h"
-#include "client-lib/stream.h"
+#include "call.h"
+#include "service.h"
+#include "stream.h"
 
 /* Ask for one service, or for all (@name NULL); the answer is in @call. */
 static int ask(struct microreg *client, const char *name, unsigned flags,

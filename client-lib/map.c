@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A hash map: open addressing, linear probing, at most three quarters full. What
  * is removed leaves no mark: those behind it move up. */
-#include "client-lib/map.h"
+#include "map.h"
 
 #include <string.h>
 
-#include "client-lib/mem.h"
+#include "mem.h"
 
 #define FIRST_SLOTS ((size_t)4)
 

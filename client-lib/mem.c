@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory, and arenas of it. */
-#include "client-lib/mem.h"
+#include "mem.h"
 
 #include <stdatomic.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Objects and views. */
-#include "client-lib/object.h"
+#include "object.h"
 
 #include <string.h>
 
@@ -74,6 +74,12 @@ bool mrg_object_equal(const struct mrg_object *a, const struct mrg_object *b)
     return a == b ||
            (a->json_len == b->json_len &&
             memcmp(mrg_object_json(a), mrg_object_json(b), a->json_len) == 0);
+}
+
+bool mrg_object_same_version(const struct mrg_object *a,
+                             const struct mrg_object *b)
+{
+    return strcmp(mrg_object_version(a), mrg_object_version(b)) == 0;
 }
 
 /* ------------------------------------------------------------- views */

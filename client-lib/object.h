@@ -3,8 +3,8 @@
 #ifndef MICROREG_OBJECT_H
 #define MICROREG_OBJECT_H
 
-#include "client-lib/line.h"
-#include "client-lib/map.h"
+#include "line.h"
+#include "map.h"
 
 /* A node of a service, or a key, in one of its states. Never changed; shared by
  * views and queues. The references are protected by the client's lock. */
@@ -35,6 +35,10 @@ const char *mrg_object_json(const struct mrg_object *object);
 
 /* Whether both say the same. */
 bool mrg_object_equal(const struct mrg_object *a, const struct mrg_object *b);
+
+/* Whether both are of one version of the service. */
+bool mrg_object_same_version(const struct mrg_object *a,
+                             const struct mrg_object *b);
 
 /* ---- views ---- */
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The queue of a watch: a ring that grows up to what its topic's size allows. */
-#include "client-lib/queue.h"
+#include "queue.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SIZE ((size_t)4)
+#define QUEUE_FIRST_SIZE ((size_t)4)
 #define EVENTS_MAX ((size_t)1024)
 #define BYTES_MAX ((size_t)4 << 20)
 
@@ -16,7 +16,7 @@ static struct mrg_queued *slot(const struct microreg_watch *watch, size_t i)
 
 static bool grow(struct microreg_watch *watch)
 {
-    size_t size = watch->size == 0 ? FIRST_SIZE : watch->size * 2;
+    size_t size = watch->size == 0 ? QUEUE_FIRST_SIZE : watch->size * 2;
     struct mrg_queued *queue = mrg_alloc(size * sizeof *queue);
 
     if (queue == NULL) {
@@ -112,14 +112,19 @@ static void on_missing(void *arg, struct mrg_object *before,
                        struct mrg_object *after)
 {
     struct catching *c = arg;
-    struct mrg_queued event = {after != NULL ? after : before,
-                               c->watch->topic->index,
-                               after == NULL    ? MICROREG_DELETE
-                               : before == NULL ? MICROREG_CREATE
-                                                : MICROREG_UPDATE,
-                               false};
+    uint64_t index = c->watch->topic->index;
+    bool is_update = before != NULL && after != NULL &&
+                     mrg_object_same_version(before, after);
+    const struct mrg_queued gone = {before, index, MICROREG_DELETE, false};
+    const struct mrg_queued come = {
+        after, index, is_update ? MICROREG_UPDATE : MICROREG_CREATE, false};
 
-    c->failed = c->failed || !mrg_queue_push(c->watch, &event);
+    if (before != NULL && !is_update) {
+        c->failed = c->failed || !mrg_queue_push(c->watch, &gone);
+    }
+    if (after != NULL) {
+        c->failed = c->failed || !mrg_queue_push(c->watch, &come);
+    }
 }
 
 /* By action (what goes first), then by key, so that it is the same each time. */

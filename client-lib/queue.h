@@ -3,7 +3,7 @@
 #ifndef MICROREG_QUEUE_H
 #define MICROREG_QUEUE_H
 
-#include "client-lib/watch.h"
+#include "watch.h"
 
 /* Add an event. False: no memory. */
 bool mrg_queue_push(struct microreg_watch *watch,

@@ -9,10 +9,10 @@
  */
 #include <string.h>
 
-#include "client-lib/call.h"
-#include "client-lib/keep.h"
-#include "client-lib/service.h"
-#include "client-lib/stream.h"
+#include "call.h"
+#include "keep.h"
+#include "service.h"
+#include "stream.h"
 
 #define NODES_MAX 512
 #define TTL_MIN_MS INT64_C(1000)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Services and JSON. */
-#include "client-lib/service.h"
+#include "service.h"
 
 #include <string.h>
 

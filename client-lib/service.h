@@ -3,8 +3,8 @@
 #ifndef MICROREG_SERVICE_H
 #define MICROREG_SERVICE_H
 
-#include "client-lib/err.h"
-#include "client-lib/json.h"
+#include "err.h"
+#include "json.h"
 
 /* Write @service as JSON. MICROREG_E_INVALID: a text is not UTF-8 or missing.
  * A lack of memory is noted in @out. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sessions. */
-#include "client-lib/session.h"
+#include "session.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "client-lib/call.h"
-#include "client-lib/keep.h"
+#include "call.h"
+#include "keep.h"
 
 #define TTL_DEFAULT_MS INT64_C(15000)
 #define TTL_MIN_MS INT64_C(1000)

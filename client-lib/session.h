@@ -3,7 +3,7 @@
 #ifndef MICROREG_SESSION_H
 #define MICROREG_SESSION_H
 
-#include "client-lib/client.h"
+#include "client.h"
 
 struct microreg_session {
     struct microreg *client; /* A reference. */

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One stream and its connection. */
-#include "client-lib/stream.h"
+#include "stream.h"
 
 #include <string.h>
 
-/* What a server reads of a request at once, with its headers, is 4 KiB. */
-#define PATH_MAX_LEN ((size_t)2800)
+#define NAMES_MAX ((size_t)256) /* The server's limit. */
 #define ANSWER_MIN_MS UINT64_C(750)
 #define ANSWER_MAX_MS UINT64_C(10000)
 #define RETRY_MIN_MS UINT64_C(50)
@@ -24,7 +23,8 @@ struct mrg_stream *mrg_stream_new(struct microreg *client, const char *key,
     stream->is_prefix = is_prefix;
     stream->restart_ms = UINT64_MAX;
     stream->buffer.limit = MRG_LINE_MAX;
-    stream->path.limit = stream->why.limit = MRG_TEXT_LIMIT;
+    stream->path.limit = stream->body.limit = MRG_TEXT_LIMIT;
+    stream->why.limit = MRG_TEXT_LIMIT;
     if (key != NULL) {
         stream->key = mrg_dup(key, strlen(key));
         if (stream->key == NULL) {
@@ -48,6 +48,7 @@ void mrg_stream_free(struct mrg_stream *stream)
     mrg_transfer_deinit(&stream->t);
     mrg_servers_unref(stream->servers);
     mrg_text_deinit(&stream->path);
+    mrg_text_deinit(&stream->body);
     mrg_text_deinit(&stream->buffer);
     mrg_text_deinit(&stream->why);
     mrg_arena_deinit(&stream->arena);
@@ -57,47 +58,52 @@ void mrg_stream_free(struct mrg_stream *stream)
 
 /* ------------------------------------------------------------- asking */
 
-/* The greatest index of all topics, and the least one. */
-static void find_indexes(const struct mrg_stream *stream, uint64_t *out_most,
-                         uint64_t *out_least)
+/* The least index of all topics; 0: one of them has none. */
+static uint64_t least_index(const struct mrg_stream *stream)
 {
     const struct mrg_topic *topic;
+    uint64_t least = UINT64_MAX;
     size_t at = 0;
 
-    *out_most = 0;
-    *out_least = UINT64_MAX;
     while ((topic = mrg_map_next(&stream->topics, &at)) != NULL) {
-        *out_most = topic->index > *out_most ? topic->index : *out_most;
-        *out_least = topic->index < *out_least ? topic->index : *out_least;
+        least = topic->index < least ? topic->index : least;
     }
+    return least;
 }
 
-/* Each service by its name, with its own index where it is another one. */
-static void write_names(struct mrg_stream *stream, uint64_t most)
+/* {"services":[{"name":"a","index":25},{"name":"b"}]} */
+static void write_names(struct mrg_stream *stream)
 {
     const struct mrg_topic *topic;
     size_t at = 0;
+    bool is_first = true;
 
+    mrg_text_str(&stream->body, "{\"services\":[");
     while ((topic = mrg_map_next(&stream->topics, &at)) != NULL) {
-        mrg_text_str(&stream->path, "&service=");
-        mrg_text_url(&stream->path, topic->name, false);
-        if (topic->index != most) {
-            mrg_text_printf(&stream->path, "&index=%llu",
+        mrg_text_str(&stream->body, is_first ? "{\"name\":" : ",{\"name\":");
+        mrg_text_json(&stream->body, topic->name, topic->name_len);
+        if (topic->index != 0) {
+            mrg_text_printf(&stream->body, ",\"index\":%llu",
                             (unsigned long long)topic->index);
         }
+        mrg_text_byte(&stream->body, '}');
+        is_first = false;
     }
+    mrg_text_str(&stream->body, "]}");
 }
 
-static void write_path(struct mrg_stream *stream)
+/* Write what to ask for: path and body. */
+static void write_request(struct mrg_stream *stream)
 {
     unsigned long long progress_ms =
         (unsigned long long)stream->client->options.progress_ms;
-    uint64_t most;
-    uint64_t least;
-    size_t begin;
+    uint64_t least = least_index(stream);
 
-    find_indexes(stream, &most, &least);
     mrg_text_clear(&stream->path);
+    mrg_text_clear(&stream->body);
+    stream->wants_all = stream->key != NULL ||
+                        mrg_map_get(&stream->topics, "", 0) != NULL ||
+                        stream->topics.n > NAMES_MAX;
     if (stream->key != NULL) {
         mrg_text_str(&stream->path, stream->is_prefix ? "/v1/watch/keyprefix/"
                                                       : "/v1/watch/key/");
@@ -106,17 +112,9 @@ static void write_path(struct mrg_stream *stream)
         mrg_text_str(&stream->path, "/registry/watch");
     }
     mrg_text_printf(&stream->path, "?progress=%llums", progress_ms);
-    begin = stream->path.len;
-    stream->wants_all = stream->key != NULL ||
-                        mrg_map_get(&stream->topics, "", 0) != NULL ||
-                        stream->topics.n > 256;
     if (!stream->wants_all) {
-        mrg_text_printf(&stream->path, "&index=%llu", (unsigned long long)most);
-        write_names(stream, most);
-        stream->wants_all = stream->path.len > PATH_MAX_LEN;
-    }
-    if (stream->wants_all && !stream->path.failed) {
-        stream->path.len = begin;
+        write_names(stream);
+    } else if (least != 0) {
         mrg_text_printf(&stream->path, "&index=%llu",
                         (unsigned long long)least);
     }
@@ -125,12 +123,10 @@ static void write_path(struct mrg_stream *stream)
 /* The topics that are asked for without an index get a snapshot. */
 static void mark_asked(struct mrg_stream *stream)
 {
+    uint64_t least = least_index(stream);
     struct mrg_topic *topic;
-    uint64_t most;
-    uint64_t least;
     size_t at = 0;
 
-    find_indexes(stream, &most, &least);
     while ((topic = mrg_map_next(&stream->topics, &at)) != NULL) {
         topic->is_asked = true;
         if (topic->index == 0 || (stream->wants_all && least == 0)) {
@@ -163,7 +159,7 @@ static size_t on_stream_body(char *bytes, size_t size, size_t n, void *arg)
 void mrg_stream_start(struct mrg_stream *stream, CURLM *multi)
 {
     struct microreg *client = stream->client;
-    struct mrg_request request = {.method = "GET"};
+    struct mrg_request request = {0};
     unsigned char order[MRG_SERVERS_MAX];
     struct mrg_server *server;
 
@@ -174,10 +170,14 @@ void mrg_stream_start(struct mrg_stream *stream, CURLM *multi)
     stream->restart_ms = UINT64_MAX;
     mrg_text_clear(&stream->buffer);
     mrg_text_clear(&stream->why);
-    write_path(stream);
+    write_request(stream);
+    request.method = stream->wants_all ? "GET" : "POST";
     request.path = stream->path.data;
-    if (stream->path.failed || mrg_transfer_init(&stream->t, client, server,
-                                                 &request) != MICROREG_OK) {
+    request.body = stream->body.data;
+    request.body_len = stream->body.len;
+    if (stream->path.failed || stream->body.failed ||
+        mrg_transfer_init(&stream->t, client, server, &request) !=
+            MICROREG_OK) {
         stream->retry_ms = mrg_now_ms() + RETRY_MAX_MS;
         return;
     }

@@ -16,8 +16,8 @@
 #ifndef MICROREG_STREAM_H
 #define MICROREG_STREAM_H
 
-#include "client-lib/topic.h"
-#include "client-lib/transfer.h"
+#include "topic.h"
+#include "transfer.h"
 
 struct mrg_stream {
     struct microreg *client;
@@ -35,6 +35,7 @@ struct mrg_stream {
     bool is_running;
     struct mrg_servers *servers;
     struct mrg_text path;
+    struct mrg_text body;   /* Of the request: the names. */
     struct mrg_text buffer; /* The beginning of a line. */
     struct mrg_text why;    /* What is wrong with the connection. */
     struct mrg_arena arena;

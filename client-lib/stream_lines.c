@@ -2,7 +2,7 @@
 /* What the lines of a stream do to its topics. */
 #include <string.h>
 
-#include "client-lib/stream.h"
+#include "stream.h"
 
 #define PENDING_FIRST ((size_t)64)
 #define PENDING_BYTES_MAX ((size_t)512 << 20)

@@ -2,8 +2,8 @@
 /* The streams of a client, and the thread that reads them. */
 #include <string.h>
 
-#include "client-lib/stream.h"
-#include "client-lib/watch.h"
+#include "stream.h"
+#include "watch.h"
 
 /* So long after a new watch the stream connects anew: a program that opens
  * twenty watches in a row connects once. */

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client-lib/mem.h"
+#include "mem.h"
 
-#define FIRST_SIZE ((size_t)128)
+#define TEXT_FIRST_SIZE ((size_t)128)
 
 /* Make room for @more bytes and a NUL. */
 static bool reserve(struct mrg_text *text, size_t more)
@@ -22,7 +22,7 @@ static bool reserve(struct mrg_text *text, size_t more)
         return true;
     }
     while (size <= text->len + more) {
-        size = size == 0 ? FIRST_SIZE : size * 2;
+        size = size == 0 ? TEXT_FIRST_SIZE : size * 2;
     }
     data = mrg_realloc(text->data, size);
     if (data == NULL) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Topics. */
-#include "client-lib/topic.h"
+#include "topic.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "client-lib/watch.h"
+#include "watch.h"
 
 struct mrg_topic *mrg_topic_new(struct mrg_stream *stream, const char *name)
 {
@@ -58,6 +58,21 @@ static void notify(struct mrg_topic *topic, enum microreg_action action,
     }
 }
 
+/* Tell that @old has become @object. Who groups nodes by version sees one that
+ * got another version go and come. */
+static void notify_change(struct mrg_topic *topic, struct mrg_object *old,
+                          struct mrg_object *object, uint64_t index)
+{
+    if (old == NULL) {
+        notify(topic, MICROREG_CREATE, object, index);
+    } else if (mrg_object_same_version(old, object)) {
+        notify(topic, MICROREG_UPDATE, object, index);
+    } else {
+        notify(topic, MICROREG_DELETE, old, index);
+        notify(topic, MICROREG_CREATE, object, index);
+    }
+}
+
 static bool apply_to_snapshot(struct mrg_topic *topic,
                               const struct mrg_pending *change)
 {
@@ -91,9 +106,12 @@ static bool apply_to_view(struct mrg_topic *topic,
     if (!mrg_map_reserve(&topic->view, 1)) {
         return false;
     }
+    if (old != NULL) {
+        (void)mrg_object_ref(old);
+    }
     mrg_view_put(&topic->view, object);
-    notify(topic, old == NULL ? MICROREG_CREATE : MICROREG_UPDATE, object,
-           change->index);
+    notify_change(topic, old, object, change->index);
+    mrg_object_unref(old);
     return true;
 }
 
@@ -127,8 +145,7 @@ static void on_difference(void *arg, struct mrg_object *before,
     if (after == NULL) {
         notify(f->topic, MICROREG_DELETE, before, f->index);
     } else {
-        notify(f->topic, before == NULL ? MICROREG_CREATE : MICROREG_UPDATE,
-               after, f->index);
+        notify_change(f->topic, before, after, f->index);
     }
 }
 

@@ -17,8 +17,8 @@
 #ifndef MICROREG_TOPIC_H
 #define MICROREG_TOPIC_H
 
-#include "client-lib/client.h"
-#include "client-lib/object.h"
+#include "client.h"
+#include "object.h"
 
 struct mrg_stream;
 

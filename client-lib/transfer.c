@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One request to one server. */
-#include "client-lib/transfer.h"
+#include "transfer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 
 #include <curl/curl.h>
 
-#include "client-lib/client.h"
+#include "client.h"
 
 /* What is sent. Borrowed while it runs. */
 struct mrg_request {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Descriptors to poll. */
-#include "client-lib/wake.h"
+#include "wake.h"
 
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Watches, as a program sees them. */
-#include "client-lib/watch.h"
+#include "watch.h"
 
 #include <string.h>
 
-#include "client-lib/key.h"
-#include "client-lib/queue.h"
-#include "client-lib/service.h"
-#include "client-lib/stream.h"
-#include "client-lib/wake.h"
+#include "key.h"
+#include "queue.h"
+#include "service.h"
+#include "stream.h"
+#include "wake.h"
 
 /* ------------------------------------------------------------- telling */
 

@@ -13,7 +13,7 @@
 #ifndef MICROREG_WATCH_H
 #define MICROREG_WATCH_H
 
-#include "client-lib/topic.h"
+#include "topic.h"
 
 struct mrg_queued {
     struct mrg_object *object; /* NULL: MICROREG_SYNCED. */
