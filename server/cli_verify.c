@@ -179,8 +179,9 @@ static void find_witness(struct verify *v)
             (topic->n_names == 0 ||
              strncmp(VERIFY_WRITE_PREFIX, topic->names[0],
                      strlen(topic->names[0])) == 0)) {
-            v->subjects[i].log.on_news = on_news;
-            v->subjects[i].log.arg = v;
+            v->witness = &v->subjects[i];
+            v->witness->log.on_news = on_news;
+            v->witness->log.arg = v;
             return;
         }
     }

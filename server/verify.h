@@ -172,7 +172,8 @@ struct verify {
     size_t n_streams;
     struct verify_query *queries;
     size_t n_queries;
-    struct verify_writer *writer; /* NULL: none. */
+    struct verify_writer *writer;   /* NULL: none. */
+    struct verify_subject *witness; /* Is told our writes; NULL: nobody is. */
     struct verify_figures figures;
     uint64_t move_ms; /* 0: never. */
     uint64_t random;
@@ -268,7 +269,8 @@ bool verify_writer_told(struct verify_writer *w,
                         const struct verify_change *change,
                         struct mr_detail *why);
 
-/* Complain about acknowledged writes that nobody was told of. */
+/* Complain about acknowledged writes that nobody was told of. When the log has
+ * a gap nothing can be said. */
 void verify_writer_check(struct verify_writer *w);
 
 /* Take away what was written, and release it. NULL is a no-op. */
