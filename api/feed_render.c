@@ -303,16 +303,62 @@ static void flush(struct feed_render *r, uint64_t revision)
     mr_buf_reset(&r->events);
 }
 
+/* Take up the object of @change under @action. */
+static enum mr_err collect(struct feed_render *r, enum mr_kv_action action,
+                           const struct mr_kv_change *change)
+{
+    struct event event = {.action = action, .at = r->objects.len};
+    enum mr_err err = write_object(r, change, &r->objects);
+
+    event.len = r->objects.len - event.at;
+    mr_buf_add(&r->events, &event, sizeof event);
+    return err;
+}
+
+/* As collect(), a delete of the instance with its service as it was before. */
+static enum mr_err collect_left(struct feed_render *r,
+                                const struct mr_kv_change *change)
+{
+    struct mr_kv_instance before = *change->u.instance;
+    struct mr_kv_change left = *change;
+
+    before.service = change->was_service;
+    left.u.instance = &before;
+    return collect(r, MR_KV_ACTION_DELETE, &left);
+}
+
+/* Take up the object of @change, which to the readers is @action. */
+static enum mr_err collect_shown(struct feed_render *r,
+                                 enum mr_kv_action action,
+                                 const struct mr_kv_change *change)
+{
+    enum mr_err err = MR_OK;
+
+    if (change->was_service == NULL) {
+        return collect(r, action, change);
+    }
+    if (action == MR_KV_ACTION_DELETE) {
+        return collect_left(r, change);
+    }
+    /* go-micro keeps nodes by version: one that gets another version leaves the
+     * old one and joins the new one. */
+    if (action == MR_KV_ACTION_UPDATE && r->list != NULL &&
+        registry_version_differs(change->was_service,
+                                 change->u.instance->service)) {
+        err = collect_left(r, change);
+        action = MR_KV_ACTION_CREATE;
+    }
+    return err != MR_OK ? err : collect(r, action, change);
+}
+
 enum mr_err feed_render_change(struct feed_render *r,
                                const struct mr_kv_change *change)
 {
-    struct event event = {.at = r->objects.len};
+    enum mr_kv_action action;
     enum mr_err err = MR_OK;
 
-    if (filter(r, change, &event.action)) {
-        err = write_object(r, change, &r->objects);
-        event.len = r->objects.len - event.at;
-        mr_buf_add(&r->events, &event, sizeof event);
+    if (filter(r, change, &action)) {
+        err = collect_shown(r, action, change);
     }
     if (err == MR_OK) {
         err = check_buffers(r);

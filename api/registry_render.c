@@ -89,21 +89,35 @@ static bool add_version(struct registry_list *list, const char *tag)
     return true;
 }
 
+/* The tag that holds the version of @service, or NULL. */
+static const char *version_tag(const Mr__Service *service)
+{
+    for (size_t i = 0; i < service->n_tags; i++) {
+        if (registry_tag_form(service->tags[i], REGISTRY_TAG_VERSION)) {
+            return service->tags[i];
+        }
+    }
+    return NULL;
+}
+
+static bool same_tag(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+bool registry_version_differs(const Mr__Service *a, const Mr__Service *b)
+{
+    return !same_tag(version_tag(a), version_tag(b));
+}
+
 /* Put the version of @service first in list->versions. MR_E_NOMEM. */
 static enum mr_err find_version(struct registry_list *list,
                                 const Mr__Service *service)
 {
     const struct version *last = list->versions;
-    const char *tag = NULL;
+    const char *tag = version_tag(service);
 
-    for (size_t i = 0; i < service->n_tags && tag == NULL; i++) {
-        if (registry_tag_form(service->tags[i], REGISTRY_TAG_VERSION)) {
-            tag = service->tags[i];
-        }
-    }
-    if (last != NULL &&
-        (last->tag == tag ||
-         (last->tag != NULL && tag != NULL && strcmp(last->tag, tag) == 0))) {
+    if (last != NULL && same_tag(last->tag, tag)) {
         return MR_OK;
     }
     if (tag == NULL || !read_tag(list, tag)) {

@@ -37,4 +37,7 @@ registry_write_instance(struct registry_list *list,
                         const struct mr_kv_instance *instance,
                         struct mr_buf *out);
 
+/* Whether @a and @b are of different versions. */
+bool registry_version_differs(const Mr__Service *a, const Mr__Service *b);
+
 #endif /* API_REGISTRY_RENDER_H */

@@ -153,19 +153,20 @@ static const struct mr_kv_service_name *decode_name(struct kv_decoder *d,
     return &d->name;
 }
 
-static const struct mr_kv_instance *decode_instance(struct kv_decoder *d,
-                                                    struct mr_slice object)
+static const struct mr_kv_instance *
+decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
 {
-    size_t cap = object.len / sizeof(uint32_t) + 1;
     const Mr__Check **checks;
+    size_t cap;
     size_t n = 0;
 
+    d->was_service =
+        has_before ? unpack(d, &mr__service__descriptor, take_part(&object))
+                   : NULL;
     d->instance.node = unpack(d, &mr__node__descriptor, take_part(&object));
     d->instance.service =
         unpack(d, &mr__service__descriptor, take_part(&object));
-    if (object.len < cap * sizeof(uint32_t)) {
-        cap = object.len / sizeof(uint32_t) + 1;
-    }
+    cap = object.len / sizeof(uint32_t) + 1;
     checks = kv_arena_alloc(&d->arena, cap * sizeof *checks);
     while (checks != NULL && object.len > 0) {
         checks[n] = unpack(d, &mr__check__descriptor, take_part(&object));
@@ -176,7 +177,7 @@ static const struct mr_kv_instance *decode_instance(struct kv_decoder *d,
     d->instance.checks = checks;
     d->instance.n_checks = n;
     return d->instance.node == NULL || d->instance.service == NULL ||
-                   checks == NULL
+                   checks == NULL || (has_before && d->was_service == NULL)
                ? NULL
                : &d->instance;
 }
@@ -208,7 +209,9 @@ enum mr_err kv_decode_event(struct kv_decoder *d,
         decoded = change->u.name = decode_name(d, object);
         break;
     case MR_KV_OBJECT_INSTANCE:
-        decoded = change->u.instance = decode_instance(d, object);
+        decoded = change->u.instance =
+            decode_instance(d, object, head->has_before);
+        change->was_service = d->was_service;
         break;
     }
     return decoded == NULL || change->was_status == NULL ? MR_E_NOMEM : MR_OK;

@@ -352,6 +352,7 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
     mr_buf_init(&kv->batch.leases, 0);
     mr_buf_init(&kv->batch.recorder.before, 0);
     mr_buf_init(&kv->batch.recorder.after, 0);
+    mr_buf_init(&kv->batch.recorder.object, 0);
     mr_buf_init(&kv->batch.recorder.events, 0);
     kv_pending_init(&kv->batch.pending);
     kv_history_init(&kv->history,
@@ -386,6 +387,7 @@ static void destroy(struct mr_kv *kv)
     mr_buf_deinit(&kv->batch.leases);
     mr_buf_deinit(&kv->batch.recorder.before);
     mr_buf_deinit(&kv->batch.recorder.after);
+    mr_buf_deinit(&kv->batch.recorder.object);
     mr_buf_deinit(&kv->batch.recorder.events);
     kv_pending_deinit(&kv->batch.pending);
     kv_history_deinit(&kv->history);

@@ -85,6 +85,7 @@ struct kv_recorder {
     const struct kv_capture *capture;
     struct mr_buf before; /* One object. */
     struct mr_buf after;
+    struct mr_buf object;
     struct mr_buf events;
 };
 

@@ -288,6 +288,49 @@ static void record_nodes(struct kv_recorder *r)
     }
 }
 
+/* The part at the front of @bytes with its length; moves behind it. */
+static struct mr_slice take_part(struct mr_slice *bytes)
+{
+    struct mr_slice part = *bytes;
+    uint32_t len;
+
+    memcpy(&len, bytes->data, sizeof len);
+    part.len = sizeof len + len;
+    bytes->data = (const uint8_t *)bytes->data + part.len;
+    bytes->len -= part.len;
+    return part;
+}
+
+/* The service of a packed instance, with its length. */
+static struct mr_slice service_part(struct mr_slice instance)
+{
+    (void)take_part(&instance); /* The node. */
+    return take_part(&instance);
+}
+
+/* As add_difference(), of an instance. */
+static void add_instance(struct kv_recorder *r, struct mr_slice name,
+                         const char *was)
+{
+    struct kv_event_head head = {.object = MR_KV_OBJECT_INSTANCE,
+                                 .action = MR_KV_ACTION_UPDATE,
+                                 .has_before = true,
+                                 .name = kv_event_name(name)};
+    struct mr_slice service;
+
+    if (r->before.len > 0 && r->after.len > 0) {
+        service = service_part(mr_buf_slice(&r->before));
+        if (!mr_slice_eq(service, service_part(mr_buf_slice(&r->after)))) {
+            mr_buf_reset(&r->object);
+            mr_buf_add(&r->object, service.data, service.len);
+            mr_buf_add(&r->object, r->after.data, r->after.len);
+            add_event(r, head, was, mr_buf_slice(&r->object));
+            return;
+        }
+    }
+    add_difference(r, MR_KV_OBJECT_INSTANCE, head.name, was);
+}
+
 static void record_instances(struct kv_recorder *r,
                              const struct key_list *instances)
 {
@@ -304,7 +347,7 @@ static void record_instances(struct kv_recorder *r,
         mr_buf_reset(&r->after);
         was = kv_compose_instance(r, KV_BEFORE, key, &r->before);
         (void)kv_compose_instance(r, KV_AFTER, key, &r->after);
-        add_difference(r, MR_KV_OBJECT_INSTANCE, kv_event_name(parts[0]), was);
+        add_instance(r, parts[0], was);
     }
 }
 
@@ -375,7 +418,7 @@ void kv_record(struct kv_batch *b)
         record_catalog(r);
     }
     if (mr_buf_failed(&r->events) || mr_buf_failed(&r->before) ||
-        mr_buf_failed(&r->after)) {
+        mr_buf_failed(&r->after) || mr_buf_failed(&r->object)) {
         b->pending.is_lost = true;
     }
 }

@@ -396,18 +396,24 @@ static void lists_are_told(void **state)
 
 /* ------------------------------------------------------------- /registry */
 
-static void registry(const struct fixture *f, const char *name, const char *id)
+static void version(const struct fixture *f, const char *name, const char *id,
+                    const char *version)
 {
     char body[512];
     struct answer a;
 
     (void)snprintf(body, sizeof body,
-                   "{\"name\":\"%s\",\"version\":\"1\",\"nodes\":[{\"id\":"
+                   "{\"name\":\"%s\",\"version\":\"%s\",\"nodes\":[{\"id\":"
                    "\"%s\",\"address\":\"10.0.0.1:80\"}]}",
-                   name, id);
+                   name, version, id);
     a = exchange(f, "POST", "/registry", "", body);
     assert_int_equal(a.status, 200);
     free(a.text);
+}
+
+static void registry(const struct fixture *f, const char *name, const char *id)
+{
+    version(f, name, id, "1");
 }
 
 static void expect_node(struct stream *s, const char *action, bool more,
@@ -444,6 +450,28 @@ static void one_stream_tells_of_several_services(void **state)
     close_stream(s);
     s = open_stream(f, "/registry/watch", "");
     expect_node(s, "create", true, "A", "A1");
+    close_stream(s);
+}
+
+static const char *told_version(const struct stream *s)
+{
+    return member(json_object_get(s->json, "service"), "version");
+}
+
+static void node_that_gets_another_version_leaves_the_old_one(void **state)
+{
+    struct fixture *f = *state;
+
+    version(f, "a", "a1", "1");
+    struct stream *s = open_stream(f, "/registry/watch?service=a", "");
+
+    expect_node(s, "create", true, "a", "a1");
+    expect_line(s, "synced", mr_kv_revision(f->kv), false);
+    version(f, "a", "a1", "2");
+    expect_node(s, "delete", true, "a", "a1");
+    assert_string_equal(told_version(s), "1");
+    expect_node(s, "create", false, "a", "a1");
+    assert_string_equal(told_version(s), "2");
     close_stream(s);
 }
 
@@ -632,6 +660,7 @@ int main(void)
         with_service(what_does_not_pass_is_deleted_for_those_who_want_passing),
         with_service(lists_are_told),
         with_service(one_stream_tells_of_several_services),
+        with_service(node_that_gets_another_version_leaves_the_old_one),
         with_service(service_that_joins_a_stream_begins_with_its_snapshot),
         with_service(server_sent_events_carry_ids_and_resume),
         with_service(silence_is_broken_by_progress),
