@@ -139,16 +139,22 @@ REPLAY_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/fuzz_%)
 BINARY := $(if $(wildcard server/main.c),$(OUT)/microreg)
 
-C_FILES := $(wildcard $(foreach d,$(MODULES) client-lib/example examples/greeter/c tests/unit tests/sim tests/fuzz tests/bench,$(d)/*.c $(d)/*.h))
+C_FILES := $(wildcard $(foreach d,$(MODULES) client-lib/example examples/greeter/c tests/unit tests/sim tests/fuzz tests/bench tests/integration,$(d)/*.c $(d)/*.h))
 
 # Module of tests/unit/test_kv_store.c, tests/fuzz/fuzz_kv_command.c: kv. The
-# client library's tests are called test_client_*.
+# client library's tests are called test_client-lib_*.
 module_of = $(patsubst client,client-lib,$(word 2,$(subst _, ,$(basename $(notdir $(1))))))
+
+# libmicroreg, as it is installed, and the programs that use it.
+CLIENT_SO := libmicroreg.so.0
+CLIENT_PIC := $(patsubst %.c,$(OUT)/pic/%.o,$(wildcard client-lib/*.c))
+CLIENT_LIB := $(if $(CLIENT_PIC),$(addprefix $(OUT)/,libmicroreg.a $(CLIENT_SO) libmicroreg.so microreg.pc))
+CLIENT_BIN := $(patsubst %.c,$(OUT)/%,$(wildcard client-lib/example/*.c tests/integration/client_*.c))
 
 # ---- building ----------------------------------------------------------------
 
 .PHONY: all
-all: $(foreach m,$(PRESENT),$(OUT)/libmr_$(m).a) $(BINARY) $(if $(BINARY),$(if $(filter release,$(VARIANT)),$(BUILD)/microreg))
+all: $(foreach m,$(PRESENT),$(OUT)/libmr_$(m).a) $(BINARY) $(CLIENT_LIB) $(if $(BINARY),$(if $(filter release,$(VARIANT)),$(BUILD)/microreg))
 
 $(BUILD)/microreg: $(BUILD)/release/microreg
 	@ln -f $< $@
@@ -197,6 +203,27 @@ LINK = $(CC) $(ALL_LDFLAGS) -o $@.$$$$ $(1) && mv -f $@.$$$$ $@
 $(OUT)/microreg: $(OUT)/server/main.o $(call archives,server)
 	$(call say,LINK,$@)
 	$(Q)$(call LINK,$^ $(LIBS))
+
+$(OUT)/libmicroreg.a: $(OUT)/libmr_client-lib.a
+	@cp -f $< $@
+$(OUT)/pic/%.o: %.c $(OUT)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call COMPILE,$(ALL_CFLAGS) $(WERROR_FLAG) -fPIC -fvisibility=hidden)
+$(OUT)/$(CLIENT_SO): $(CLIENT_PIC)
+	$(call say,LINK,$@)
+	$(Q)$(call LINK,-shared -Wl$(comma)-soname$(comma)$(CLIENT_SO) $^ $(shell pkg-config --libs libcurl) -lpthread)
+$(OUT)/libmicroreg.so: $(OUT)/$(CLIENT_SO)
+	@ln -sf $(CLIENT_SO) $@
+$(OUT)/microreg.pc: client-lib/microreg.pc.in client-lib/microreg.h FORCE
+	@sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|'"$$(sed -n 's/^#define MICROREG_VERSION "\(.*\)"/\1/p' client-lib/microreg.h)"'|' $< >$@.$$$$ && mv -f $@.$$$$ $@
+comma := ,
+
+# As a user would build them: the public header, the static library.
+$(CLIENT_BIN): $(OUT)/%: %.c client-lib/microreg.h $(OUT)/libmicroreg.a
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call LINK,$(STD) $(WARN) $(WERROR_FLAG) -Iclient-lib $< $(OUT)/libmicroreg.a $(shell pkg-config --libs libcurl) -lpthread)
 
 define unit_rule
 $(OUT)/$(1): $(OUT)/$(1).o $(UNIT_SUPPORT) $(call archives,$(call module_of,$(1)))
@@ -258,7 +285,7 @@ sim: $(SIM_RUN)
 	$(Q)$(RUN) --name sim --limit 86400 --seeds $(SEED):$(SEEDS) $(SIM_RUN)
 
 ## integration   real processes on loopback addresses
-integration: all
+integration: all $(CLIENT_BIN)
 	$(Q)MICROREG=$(abspath $(OUT)/microreg) $(PYTHON) -m pytest -q -rf tests/integration $(if $(T),-k $(T))
 
 ## test          everything a user should see green; installs what is missing
@@ -266,7 +293,7 @@ test:
 	$(Q)scripts/deps.sh --quiet
 	+$(Q)$(MAKE) test-all
 
-test-all: all tests-build
+test-all: all tests-build $(CLIENT_BIN)
 	$(Q)MICROREG=$(abspath $(OUT)/microreg) $(PYTHON) scripts/test-all \
 		--out $(OUT)/results --seeds $(SEED):$(SEEDS) $(if $(T),--select $(T)) \
 		$(call narrow,$(UNIT_BIN) $(REPLAY_BIN) $(SIM_BIN))
@@ -287,7 +314,7 @@ fuzz:
 fuzz-run: $(call narrow,$(FUZZ_BIN))
 	$(Q)scripts/fuzz.sh $(FUZZ_TIME) $(OUT) $(call narrow,$(FUZZ_BIN))
 
-.PHONY: golden campaign deaths locks bench
+.PHONY: golden campaign deaths locks watches bench
 ## golden        compare with recorded answers: GOLDEN=dir [AREAS=kv,dns]
 golden: all
 	$(Q)$(PYTHON) tests/integration/golden.py --binary $(OUT)/microreg --golden "$(GOLDEN)" $(if $(AREAS),--areas $(AREAS))
@@ -306,6 +333,22 @@ deaths: all
 locks: ROUNDS = 200
 locks: all
 	$(Q)$(PYTHON) tests/integration/locks.py --binary $(OUT)/microreg --rounds $(ROUNDS) --seed $(SEED)
+
+CLIENTS ?= 1000
+KILLS ?= 10
+.PHONY: crowd
+## crowd         many clients of libmicroreg while leaders are killed: CLIENTS=1000 KILLS=10 SEED=1
+crowd: all $(CLIENT_BIN)
+	$(Q)$(PYTHON) tests/integration/crowd.py --binary $(OUT)/microreg --clients $(CLIENTS) --kills $(KILLS) --seed $(SEED)
+
+WATCHERS ?= 1000
+CHANGES ?= 100
+DURATION ?= 600
+KILL_EVERY ?= 20
+## watches       leaders die under watchers: SEED=1 DURATION=600 WATCHERS=1000 CHANGES=100 KILL_EVERY=20
+watches: all
+	$(Q)MICROREG=$(abspath $(OUT)/microreg) $(PYTHON) tests/integration/watches.py \
+		--seed $(SEED) --duration $(DURATION) --watchers $(WATCHERS) --changes $(CHANGES) --kill-every $(KILL_EVERY)
 
 ## bench         speed, beside peers with PEERS=dir; BENCH_QUICK=1
 bench: all
@@ -368,6 +411,12 @@ deps:
 ## install       PREFIX=/usr/local DESTDIR=
 install: all
 	install -D -m 755 $(OUT)/microreg $(DESTDIR)$(PREFIX)/bin/microreg
+	install -D -m 644 client-lib/microreg.h $(DESTDIR)$(PREFIX)/include/microreg.h
+	install -D -m 644 $(OUT)/libmicroreg.a $(DESTDIR)$(PREFIX)/lib/libmicroreg.a
+	install -D -m 755 $(OUT)/$(CLIENT_SO) $(DESTDIR)$(PREFIX)/lib/$(CLIENT_SO)
+	ln -sf $(CLIENT_SO) $(DESTDIR)$(PREFIX)/lib/libmicroreg.so
+	install -D -m 644 $(OUT)/microreg.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/microreg.pc
+	install -D -m 644 client-lib/microreg.3 $(DESTDIR)$(PREFIX)/share/man/man3/microreg.3
 
 ## clean         remove build/
 clean:
@@ -379,5 +428,5 @@ help:
 	@sed -n 's/^## /make /p' Makefile
 	@echo 'Outputs go to $(BUILD)/<variant>/; BUILD=dir puts them elsewhere.'
 
-DEPS := $(wildcard $(foreach d,$(MODULES) tests/unit tests/sim tests/fuzz tests/bench,$(OUT)/$(d)/*.d) $(OUT)/gen/*/*.d)
+DEPS := $(wildcard $(OUT)/pic/client-lib/*.d $(foreach d,$(MODULES) tests/unit tests/sim tests/fuzz tests/bench,$(OUT)/$(d)/*.d) $(OUT)/gen/*/*.d)
 -include $(DEPS)
