@@ -17,7 +17,7 @@
 #define TICK_MS 20
 #define FIGURES_MS 10000
 #define ENDING_MS 30000
-#define BREACHES_SHOWN 20
+#define BREACHES_SHOWN 200
 #define BREACH_MAX 2048
 #define STREAMS_A_TOPIC 3
 
