@@ -128,6 +128,7 @@ show dig "@$NET.2" -p 8600 +short greeter.service.micro srv
 
 say "the greeter in Go is killed: gone within $TTL_S s and one more"
 show kill -9 "$go_service"
+wait "$go_service" 2>/dev/null || true
 killed=$SECONDS
 wait_for $((TTL_S + 2)) greeters 1 2
 wait_for 2 greeters 2 2
