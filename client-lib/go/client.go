@@ -119,12 +119,12 @@ func (c *Client) open() (transport, Options, error) {
 	return wire, options, nil
 }
 
-// bounded returns a context that ends with the call's deadline.
-func bounded(ctx context.Context, o Options) (context.Context, context.CancelFunc) {
+// given is the context of a caller who may have given none.
+func given(ctx context.Context) context.Context {
 	if ctx == nil {
-		ctx = context.Background()
+		return context.Background()
 	}
-	return context.WithTimeout(ctx, o.Timeout)
+	return ctx
 }
 
 // Register registers a service with all its nodes, for ttl; 0 is for ever. What
@@ -138,7 +138,7 @@ func (c *Client) Register(ctx context.Context, service any, ttl time.Duration) e
 	if err != nil {
 		return &failure{ErrInvalid, "register: " + err.Error()}
 	}
-	wire, options, err := c.open()
+	wire, _, err := c.open()
 	if err != nil {
 		return err
 	}
@@ -148,9 +148,7 @@ func (c *Client) Register(ctx context.Context, service any, ttl time.Duration) e
 	if ttl > 0 {
 		ttl = max(minTTL, min(ttl, maxTTL))
 	}
-	ctx, cancel := bounded(ctx, options)
-	defer cancel()
-	err = wire.register(ctx, body, ttl)
+	err = wire.register(given(ctx), body, ttl)
 	runtime.KeepAlive(c)
 	return err
 }
@@ -162,13 +160,11 @@ func (c *Client) Deregister(ctx context.Context, service any) error {
 	if err != nil {
 		return &failure{ErrInvalid, "deregister: " + err.Error()}
 	}
-	wire, options, err := c.open()
+	wire, _, err := c.open()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(ctx, options)
-	defer cancel()
-	err = wire.deregister(ctx, body)
+	err = wire.deregister(given(ctx), body)
 	runtime.KeepAlive(c)
 	return err
 }
@@ -184,9 +180,7 @@ func (c *Client) Get(ctx context.Context, name string, services any) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(ctx, options)
-	defer cancel()
-	body, err := wire.get(ctx, name, options.Reads, options.Watched)
+	body, err := wire.get(given(ctx), name, options.Reads, options.Watched)
 	runtime.KeepAlive(c)
 	if err != nil {
 		return err
@@ -201,9 +195,7 @@ func (c *Client) List(ctx context.Context, services any) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(ctx, options)
-	defer cancel()
-	body, err := wire.list(ctx, options.Reads)
+	body, err := wire.list(given(ctx), options.Reads)
 	runtime.KeepAlive(c)
 	if err != nil {
 		return err
@@ -230,12 +222,12 @@ func checkName(name string) error {
 // An Event is one change of one node.
 type Event struct {
 	// Action is "create", "update" or "delete".
-	Action string
+	Action string `json:"action"`
 	// Index is the revision of the registry that changed it.
-	Index uint64
+	Index uint64 `json:"index"`
 	// Service is the JSON of the service with this one node; after a delete as
 	// it was before. It is shared and must not be changed.
-	Service json.RawMessage
+	Service json.RawMessage `json:"service"`
 
 	object *object // Of the NetHTTP transport.
 }
@@ -266,10 +258,7 @@ func (c *Client) Watch(ctx context.Context, name string) (*Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	w := &Watcher{c, source, context.AfterFunc(ctx, source.stop)}
+	w := &Watcher{c, source, context.AfterFunc(given(ctx), source.stop)}
 	runtime.SetFinalizer(w, (*Watcher).Stop)
 	return w, nil
 }

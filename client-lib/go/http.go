@@ -324,6 +324,11 @@ func refusal(what string, got answer) error {
 
 // ---- the calls --------------------------------------------------------------
 
+// bounded returns a context that ends with a call's deadline.
+func (h *httpWire) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, h.current().Timeout)
+}
+
 func (h *httpWire) incarnation() string {
 	if number := h.current().Incarnation; number != 0 {
 		return "&incarnation=" + strconv.FormatUint(number, 10)
@@ -336,6 +341,8 @@ func (h *httpWire) register(ctx context.Context, service []byte, ttl time.Durati
 	if err != nil {
 		return err
 	}
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	if ttl > 0 {
 		if done, err := h.renew(ctx, lease); done || err != nil {
 			return err
@@ -397,6 +404,8 @@ func (h *httpWire) deregister(ctx context.Context, service []byte) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	h.leases.forget(lease.name, lease.ids)
 	target := "/registry"
 	if number := h.incarnation(); number != "" {
@@ -422,6 +431,8 @@ func (h *httpWire) get(ctx context.Context, name string, reads Reads,
 			return found(body)
 		}
 	}
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	got, err := h.call(ctx, http.MethodGet,
 		"/registry?service="+url.QueryEscape(name)+mode(reads), nil)
 	if err == nil {
@@ -442,6 +453,8 @@ func found(body []byte) ([]byte, error) {
 }
 
 func (h *httpWire) list(ctx context.Context, reads Reads) ([]byte, error) {
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	target := "/registry"
 	if option := mode(reads); option != "" {
 		target += "?" + option[1:]
