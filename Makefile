@@ -69,6 +69,8 @@ LIBRARIES := raft:libraft-dev libuv:libuv1-dev lmdb:liblmdb-dev \
 	jansson:libjansson-dev libcurl:libcurl4-gnutls-dev zlib:zlib1g-dev \
 	gnutls:libgnutls28-dev libxxhash:libxxhash-dev libpcre2-8:libpcre2-dev
 PKGS := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$(l))))
+# Without a .pc file. header : Debian package
+PLAIN_LIBRARIES := wslay/wslay.h:libwslay-dev
 
 # These goals compile nothing themselves (test installs what is missing first).
 NO_LIBS := test clean help deps fmt fmt-check lint-shell
@@ -76,6 +78,9 @@ GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out $(NO_LIBS),$(GOALS)),)
 MISSING := $(foreach l,$(LIBRARIES),$(if $(shell pkg-config --exists \
 	$(firstword $(subst :, ,$(l))) 2>/dev/null && echo yes),,$(lastword $(subst :, ,$(l)))))
+MISSING += $(foreach l,$(PLAIN_LIBRARIES),$(if $(shell echo \
+	'\#include <$(firstword $(subst :, ,$(l)))>' | $(CC) -E -x c - >/dev/null 2>&1 && \
+	echo yes),,$(lastword $(subst :, ,$(l)))))
 ifeq ($(shell command -v protoc-c),)
 MISSING += protobuf-c-compiler
 endif
@@ -88,7 +93,7 @@ $(error libraft $(RAFT_VERSION) is installed and 0.22 is needed: older versions 
 lose committed entries, newer ones change who owns memory. Run scripts/deps.sh)
 endif
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
-LIBS := $(shell pkg-config --libs $(PKGS)) -lpthread -lm
+LIBS := $(shell pkg-config --libs $(PKGS)) -lwslay -lpthread -lm
 TEST_LIBS := $(or $(shell pkg-config --libs cmocka 2>/dev/null),-lcmocka)
 endif
 
@@ -255,11 +260,11 @@ $(foreach t,$(FUZZ_SRC:tests/fuzz/fuzz_%.c=%),$(eval $(call fuzz_rule,$(t))))
 
 # The C programs of examples/greeter; its run.sh builds the others.
 .PHONY: greeter
-greeter: all $(BUILD)/greeter/c-service $(BUILD)/greeter/c-client
-$(BUILD)/greeter/c-%: examples/greeter/c/%.c client-lib/microreg.h $(call archives,client-lib)
+greeter: $(BUILD)/greeter/c-service $(BUILD)/greeter/c-client
+$(BUILD)/greeter/c-%: examples/greeter/c/%.c client-lib/microreg.h $(OUT)/libmicroreg.a
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(call LINK,$(ALL_CFLAGS) $(WERROR_FLAG) -I client-lib $< $(call archives,client-lib) $(LIBS))
+	$(Q)$(call LINK,$(STD) $(WARN) $(WERROR_FLAG) -Iclient-lib $< $(OUT)/libmicroreg.a $(shell pkg-config --libs libmicrohttpd jansson libcurl) -lpthread)
 
 # ---- tests -------------------------------------------------------------------
 
