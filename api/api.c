@@ -11,6 +11,7 @@
 #include "api/http_server.h"
 #include "api/park.h"
 #include "api/response.h"
+#include "api/websocket.h"
 #include "base/mem.h"
 
 #define CACHE_BYTES ((size_t)16 * 1024 * 1024)
@@ -166,10 +167,12 @@ enum mr_err mr_api_start(const struct mr_api_options *options,
     api->cache = api_cache_new(options->kv, CACHE_BYTES);
     api->true_response = api_response_make_true();
     api->feeds = ok ? api_feeds_start(options->kv) : NULL;
+    api->websockets = ok ? api_websockets_start(options->clock) : NULL;
     api->park = ok ? api_park_start(options->clock) : NULL;
     if (api->park == NULL || api->cache == NULL || api->feeds == NULL ||
-        api->true_response == NULL) {
+        api->websockets == NULL || api->true_response == NULL) {
         api_park_stop(api->park);
+        api_websockets_stop(api->websockets);
         api_feeds_stop(api->feeds);
         release(api);
         return mr_fail(detail, MR_E_NOMEM, "out of memory or descriptors");
@@ -196,8 +199,10 @@ void mr_api_stop(struct mr_api *api)
         return;
     }
     mr_api_quiesce(api);
+    api_websockets_drain(api->websockets);
     api_park_drain(api->park);
     api_http_stop(api);
+    api_websockets_stop(api->websockets);
     api_park_stop(api->park);
     api_feeds_stop(api->feeds);
     release(api);

@@ -57,6 +57,7 @@ struct api_cached;
 struct api_chunk; /* A further piece of an exchange's memory. */
 struct api_forward;
 struct api_stream;
+struct api_websocket;
 
 #define API_INLINE_MEMORY 448
 
@@ -113,7 +114,9 @@ struct api_http {
     bool is_forwarding;          /* A server is asked. */
     bool has_answer;             /* The reply is the server's. */
 
-    struct api_stream *stream; /* The answer is a stream. */
+    struct api_stream *stream;       /* The answer is a stream. */
+    struct api_websocket *websocket; /* The answer is a WebSocket, which has
+                                        not been handed over yet. */
 
     union {
         struct mr_write *write; /* In the exchange's memory. */
@@ -144,6 +147,7 @@ struct api_listener;
 struct api_park;
 struct api_cache;
 struct api_feeds;
+struct api_websockets;
 
 #define API_OUTPUT_SLOTS 1024
 
@@ -156,6 +160,7 @@ struct mr_api {
     struct api_park *park;
     struct api_cache *cache;
     struct api_feeds *feeds;
+    struct api_websockets *websockets;
     struct MHD_Response *true_response; /* `true`, as most writes answer. */
     atomic_bool is_quiescing;
     atomic_uint_fast64_t body_bytes; /* Of bodies being received. */

@@ -10,6 +10,7 @@
 #include "api/forward.h"
 #include "api/handlers.h"
 #include "api/target.h"
+#include "api/websocket.h"
 #include "base/mem.h"
 
 /* ------------------------------------------------------------- redirects */
@@ -152,6 +153,8 @@ static bool find_route(struct api_http *x)
         answer_empty(x, 200);
     } else if (req->route == NULL) {
         api_error(req, 405, "method %s not allowed", req->method);
+    } else if (api_websocket_wanted(x)) {
+        req->route = &api_websocket_route;
     }
     return req->route != NULL;
 }

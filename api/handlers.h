@@ -284,8 +284,6 @@ void api_registry_register(struct api_request *req);
 void api_registry_renew(struct api_request *req);
 /* DELETE /registry[?incarnation=N] */
 void api_registry_deregister(struct api_request *req);
-/* Refuses WebSockets. */
-bool api_registry_get_prepare(struct api_request *req);
 /* GET /registry[?service=NAME] */
 enum mr_err api_registry_get(struct api_request *req, struct mr_kv_view *view,
                              struct mr_buf *out);

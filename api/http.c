@@ -24,6 +24,7 @@
 #include "api/park.h"
 #include "api/response.h"
 #include "api/stream.h"
+#include "api/websocket.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -290,6 +291,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection,
         /* A resumed connection that turns out closed comes here at once. */
         api_unblock(x);
         api_stream_end(x);
+        api_websocket_drop(x);
         api_park_unwatch(x);
         release_body(x);
         api_response_release(x->made);
@@ -369,8 +371,8 @@ static struct MHD_Daemon *start_daemon(struct mr_api *api, int fd)
 {
     const struct mr_api_options *o = &api->options;
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD |
-                           MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO |
-                           MHD_USE_ERROR_LOG |
+                           MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
+                           MHD_USE_TURBO | MHD_USE_ERROR_LOG |
                            (fd < 0 ? MHD_USE_NO_LISTEN_SOCKET : 0);
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_log, api},

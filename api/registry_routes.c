@@ -364,18 +364,6 @@ void api_registry_deregister(struct api_request *req)
 /* The service "consul" is the servers themselves, which nobody calls. */
 #define SERVERS "consul"
 
-bool api_registry_get_prepare(struct api_request *req)
-{
-    const char *upgrade = api_request_header(req, "Upgrade");
-
-    if (upgrade != NULL && strcasecmp(upgrade, "websocket") == 0) {
-        return api_error(req, 501,
-                         "Watching over a WebSocket is not "
-                         "supported: use ?index= and ?wait=");
-    }
-    return true;
-}
-
 /* Instances on their way into a list. */
 struct collection {
     struct registry_list *list;

@@ -9,6 +9,7 @@
 #include "api/forward.h"
 #include "api/gzip.h"
 #include "api/stream.h"
+#include "api/websocket.h"
 #include "base/mem.h"
 
 #define HEADER_LINE_MAX 8192
@@ -150,7 +151,8 @@ static bool add_headers(const struct api_http *x, struct MHD_Response *r,
 /* The answer that does not end. */
 static struct MHD_Response *make_stream(struct api_http *x)
 {
-    struct MHD_Response *r = api_stream_response(x);
+    struct MHD_Response *r = x->websocket != NULL ? api_websocket_response(x)
+                                                  : api_stream_response(x);
 
     if (r != NULL && !add_headers(x, r, 0)) {
         MHD_destroy_response(r);
@@ -165,7 +167,7 @@ struct MHD_Response *api_response_make(struct api_http *x,
     struct mr_buf body = MR_BUF_INIT;
     size_t len;
 
-    if (x->stream != NULL) {
+    if (x->stream != NULL || x->websocket != NULL) {
         return make_stream(x);
     }
     if (!make_body(x, &body)) {

@@ -52,7 +52,7 @@ static const struct api_route routes[] = {
     PLAIN("/ui/", API_ANY_METHOD | API_NEEDS_UI | API_OWN, NULL, api_ui),
 
     READ("/registry", API_CONSISTENCY | API_CACHE | API_NATIVE,
-         api_registry_get_prepare, api_registry_get),
+         NULL, api_registry_get),
     WRITE("POST", "/registry", api_registry_register),
     WRITE("DELETE", "/registry", api_registry_deregister),
     WRITE("PUT", "/registry/renew", api_registry_renew),

@@ -60,10 +60,10 @@ static ssize_t on_recv(wslay_event_context_ptr ctx, uint8_t *buf, size_t len,
         f->n_read += (size_t)n;
         return n;
     }
-    wslay_event_set_error(ctx, n < 0 && (errno == EAGAIN ||
-                                         errno == EWOULDBLOCK)
-                                   ? WSLAY_ERR_WOULDBLOCK
-                                   : WSLAY_ERR_CALLBACK_FAILURE);
+    wslay_event_set_error(ctx,
+                          n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)
+                              ? WSLAY_ERR_WOULDBLOCK
+                              : WSLAY_ERR_CALLBACK_FAILURE);
     return -1;
 }
 
@@ -159,6 +159,11 @@ bool websocket_frames_wants_write(const struct websocket_frames *f)
     return wslay_event_want_write(f->wslay) != 0;
 }
 
+bool websocket_frames_is_closing(const struct websocket_frames *f)
+{
+    return wslay_event_get_read_enabled(f->wslay) == 0;
+}
+
 bool websocket_frames_has_ended(const struct websocket_frames *f)
 {
     return wslay_event_want_read(f->wslay) == 0 &&
@@ -190,6 +195,6 @@ enum mr_err websocket_frames_ping(struct websocket_frames *f)
 enum mr_err websocket_frames_close(struct websocket_frames *f,
                                    enum websocket_code code, const char *why)
 {
-    return error_of(wslay_event_queue_close(
-        f->wslay, (uint16_t)code, (const uint8_t *)why, strlen(why)));
+    return error_of(wslay_event_queue_close(f->wslay, (uint16_t)code,
+                                            (const uint8_t *)why, strlen(why)));
 }

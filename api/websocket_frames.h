@@ -54,9 +54,15 @@ MR_MUST_CHECK enum mr_err websocket_frames_write(struct websocket_frames *f);
 /* Whether nothing waits to be sent. */
 bool websocket_frames_is_idle(const struct websocket_frames *f);
 
-/* Whether it wants to be read from and written to. Neither: it has ended. */
+/* Whether it wants to be read from. */
 bool websocket_frames_wants_read(const struct websocket_frames *f);
+
+/* Whether it wants to be written to. */
 bool websocket_frames_wants_write(const struct websocket_frames *f);
+
+/* Whether nothing of the client is wanted any more: it said goodbye, or broke
+ * the rules. */
+bool websocket_frames_is_closing(const struct websocket_frames *f);
 
 /* Whether both sides have said that it ends. */
 bool websocket_frames_has_ended(const struct websocket_frames *f);
