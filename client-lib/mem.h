@@ -69,7 +69,8 @@ void mrg_text_byte(struct mrg_text *text, char byte);
 /* Add what a format says. */
 __attribute__((format(printf, 2, 3))) void
 mrg_text_printf(struct mrg_text *text, const char *format, ...);
-void mrg_text_vprintf(struct mrg_text *text, const char *format, va_list args);
+__attribute__((format(printf, 2, 0))) void
+mrg_text_vprintf(struct mrg_text *text, const char *format, va_list args);
 
 /* Add a string with everything escaped that is not plain in a URL's path or
  * query; with @keep_slashes a '/' stays. */
