@@ -3,7 +3,9 @@
  * watch -type=...: Consul's form, on blocking queries. Each answer that differs
  * from the one before is given to a handler; without one, the first is printed.
  */
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,28 +296,56 @@ static bool render(struct handled *h, struct mr_buf *out)
 
 /* ------------------------------------------------------------- the handler */
 
-/* In the child: become the handler, which reads @in. */
-static void become(struct handled *h, int in)
+/* In the child: become the handler, which reads @in. What fails is told to
+ * @report. */
+static void become(struct handled *h, int in, int report)
 {
     const char *shell = getenv("SHELL");
     char index[24];
+    int error;
 
     (void)snprintf(index, sizeof index, "%" PRIu64, h->index);
     (void)setenv("CONSUL_INDEX", index, 1);
     (void)dup2(in, STDIN_FILENO);
     (void)sigprocmask(SIG_SETMASK, &h->loop.old_mask, NULL);
-    shell = has_text(shell) ? shell : "/bin/sh";
     if (h->cli->shell) {
-        const char *argv[] = {shell, "-c", mr_buf_cstr(&h->command), NULL};
+        const char *argv[] = {has_text(shell) ? shell : "/bin/sh", "-c",
+                              mr_buf_cstr(&h->command), NULL};
 
-        (void)execv(shell, (char *const *)argv);
+        (void)execv(argv[0], (char *const *)argv);
     } else {
-        shell = h->cli->argv[0];
-        (void)execvp(shell, h->cli->argv);
+        (void)execvp(h->cli->argv[0], h->cli->argv);
     }
-    (void)server_cli_fail("Error starting handler: fork/exec %s: %s", shell,
-                          strerror(errno));
+    error = errno;
+    (void)!write(report, &error, sizeof error); /* Else it just ended. */
     _exit(EXEC_FAILED);
+}
+
+/* Why the handler did not even start, in Go's words; false: it did. */
+static bool read_report(const struct handled *h, int report)
+{
+    const char *name = h->cli->shell ? "the shell" : h->cli->argv[0];
+    int error = 0;
+    char text[128];
+    ssize_t n;
+
+    do {
+        n = read(report, &error, sizeof error);
+    } while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof error) {
+        return false;
+    }
+    if (error == ENOENT && strchr(name, '/') == NULL) {
+        (void)server_cli_fail("Error starting handler: exec: \"%s\": "
+                              "executable file not found in $PATH",
+                              name);
+        return true;
+    }
+    (void)snprintf(text, sizeof text, "%s", strerror(error));
+    text[0] = (char)tolower((unsigned char)text[0]);
+    (void)server_cli_fail("Error starting handler: fork/exec %s: %s", name,
+                          text);
+    return true;
 }
 
 /* A file without a name that holds @text and is read from its begin. */
@@ -353,6 +383,31 @@ static int wait_for(struct handled *h, pid_t child)
     return status;
 }
 
+/* Start the handler, which reads @in; 0: said why not. */
+static pid_t start_handler(struct handled *h, int in)
+{
+    int report[2];
+    pid_t child;
+
+    if (pipe2(report, O_CLOEXEC) != 0) {
+        (void)server_cli_fail("Error starting handler: %s", strerror(errno));
+        return 0;
+    }
+    child = fork();
+    if (child == 0) {
+        become(h, in, report[1]);
+    }
+    (void)close(report[1]);
+    if (child < 0) {
+        (void)server_cli_fail("Error starting handler: %s", strerror(errno));
+    } else if (read_report(h, report[0])) {
+        (void)waitpid(child, NULL, 0); /* It is ending. */
+        child = 0;
+    }
+    (void)close(report[0]);
+    return child < 0 ? 0 : child;
+}
+
 static int run_handler(struct handled *h, const struct mr_buf *text)
 {
     int in = make_input(text);
@@ -362,18 +417,18 @@ static int run_handler(struct handled *h, const struct mr_buf *text)
     if (in < 0) {
         return server_cli_fail("Error executing handler: %s", strerror(errno));
     }
-    child = fork();
-    if (child == 0) {
-        become(h, in);
-    }
+    child = start_handler(h, in);
     (void)close(in);
-    if (child < 0) {
-        return server_cli_fail("Error starting handler: %s", strerror(errno));
+    if (child == 0) {
+        return CLI_ERROR;
     }
     status = wait_for(h, child);
     if (WIFSIGNALED(status)) {
-        return server_cli_fail("Error executing handler: signal: %s",
-                               strsignal(WTERMSIG(status)));
+        char name[64];
+
+        (void)snprintf(name, sizeof name, "%s", strsignal(WTERMSIG(status)));
+        name[0] = (char)tolower((unsigned char)name[0]);
+        return server_cli_fail("Error executing handler: signal: %s", name);
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
         return server_cli_fail("Error executing handler: exit status %d",

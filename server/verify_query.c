@@ -28,14 +28,18 @@ struct claim {
     uint64_t until;
     uint64_t state;
     const char *address;
+    bool is_read;
 };
 
-static void complain(struct verify_query *q, const char *address,
+static void complain(struct verify_query *q, const struct claim *claim,
                      const char *what, const struct mr_detail *why)
 {
-    verify_breach(q->v, "%s of %s at %s: %s: %s",
-                  q->is_read ? "read" : "blocking query",
-                  mr_buf_cstr(&q->subject->name), address, what, why->text);
+    bool is_read = claim != NULL ? claim->is_read : q->is_read;
+
+    verify_breach(
+        q->v, "%s of %s at %s: %s: %s", is_read ? "read" : "blocking query",
+        mr_buf_cstr(&q->subject->name),
+        claim != NULL ? claim->address : q->cli.http_addr, what, why->text);
 }
 
 /* ------------------------------------------------------------- claims */
@@ -52,7 +56,7 @@ static bool judge(struct verify_query *q, const struct claim *claim)
         return false;
     }
     if (verdict == VERIFY_BREACH) {
-        complain(q, claim->address, "wrong state", &why);
+        complain(q, claim, "wrong state", &why);
     }
     q->v->figures.states++;
     if (claim->after == 0 || log->is_filtered) {
@@ -60,7 +64,7 @@ static bool judge(struct verify_query *q, const struct claim *claim)
     }
     verdict = verify_log_changed(log, claim->after, claim->until, &why);
     if (verdict == VERIFY_BREACH) {
-        complain(q, claim->address, "woken for nothing", &why);
+        complain(q, claim, "woken for nothing", &why);
     }
     return true;
 }
@@ -119,12 +123,12 @@ static void take_same(struct verify_query *q, uint64_t state)
         (void)mr_fail(&why, MR_E_CORRUPT,
                       "index %" PRIu64 " again after %" PRIu64 " ms of " WAIT,
                       q->index, now_ms - q->asked_ms);
-        complain(q, q->cli.http_addr, "woken for nothing", &why);
+        complain(q, NULL, "woken for nothing", &why);
     }
     if (state != q->state) {
         (void)mr_fail(&why, MR_E_CORRUPT, "index %" PRIu64 " as before",
                       q->index);
-        complain(q, q->cli.http_addr, "another state", &why);
+        complain(q, NULL, "another state", &why);
     }
     if (next != NULL && next->ms + SLACK_MS < now_ms &&
         !q->subject->log.is_filtered) {
@@ -132,7 +136,7 @@ static void take_same(struct verify_query *q, uint64_t state)
                       "asked after %" PRIu64 ", index %" PRIu64
                       " was known %" PRIu64 " ms ago",
                       q->index, next->index, now_ms - next->ms);
-        complain(q, q->cli.http_addr, "not woken for a change", &why);
+        complain(q, NULL, "not woken for a change", &why);
     }
 }
 
@@ -144,12 +148,13 @@ static void take(struct verify_query *q, uint64_t index, uint64_t state)
                           .address = q->cli.http_addr};
     struct mr_detail why = {""};
 
+    claim.is_read = q->is_read;
     if (q->is_read) {
         claim.after = 0;
     } else if (index < q->index) {
         (void)mr_fail(&why, MR_E_CORRUPT, "%" PRIu64 " after %" PRIu64, index,
                       q->index);
-        complain(q, q->cli.http_addr, "the index goes backwards", &why);
+        complain(q, NULL, "the index goes backwards", &why);
     } else if (index == q->index) {
         take_same(q, state);
         return;
@@ -184,7 +189,7 @@ static void on_done(struct watch_call *call, bool is_ok,
     }
     if ((!is_ok && !is_absent) || answer->index == 0) {
         (void)mr_fail(&why, MR_E_CORRUPT, "status %ld", answer->status);
-        complain(q, q->cli.http_addr, "no JSON, or no X-Consul-Index", &why);
+        complain(q, NULL, "no JSON, or no X-Consul-Index", &why);
         return;
     }
     take(q, answer->index, state);
