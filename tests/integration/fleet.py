@@ -33,20 +33,21 @@ READ_LIMIT = 16384  # The proxy plugin takes no longer message.
 
 
 @functools.lru_cache(maxsize=None)
-def built(module, folder=FLEET):
-    """The program of a Go module, built once a run; a reason to skip when there
-    is no Go, or its modules cannot be had."""
+def built(module, folder=FLEET, is_pure=False):
+    """The program of a Go module, built once a run, with libmicroreg or in pure
+    Go; a reason to skip when there is no Go, or its modules cannot be had."""
     go = shutil.which("go")
     if go is None:
         pytest.skip(f"{module}: there is no Go here (https://go.dev/dl)")
     os.makedirs(BUILT, exist_ok=True)
-    program = os.path.join(BUILT, os.path.basename(module))
+    program = os.path.join(BUILT, module + ("-pure" if is_pure else ""))
     with open(program + ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(
             [go, "build", "-o", program, "."], text=True, check=False,
             cwd=os.path.join(folder, module), capture_output=True,
-            timeout=BUILD_LIMIT_S, env={**os.environ, "CGO_ENABLED": "0"})
+            timeout=BUILD_LIMIT_S,
+            env={**os.environ, "CGO_ENABLED": "0" if is_pure else "1"})
     if done.returncode == 0:
         return program
     if missing_module(done.stderr):
@@ -107,13 +108,13 @@ class Watched:
 class Program:
     """A driven process. One thread asks at a time."""
 
-    def __init__(self, module, registry, addresses, folder=FLEET):
-        self.name = f"{registry} on {module}"
+    def __init__(self, module, registry, addresses, is_pure=False):
+        self.name = f"{registry} on {module}{' in pure Go' * is_pure}"
         self.ids = itertools.count(1)
         self.answers = queue.Queue()
         self.watches = {}
         self.process = subprocess.Popen(
-            [built(module, folder)], stdin=subprocess.PIPE,
+            [built(module, is_pure=is_pure)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             preexec_fn=die_with_parent)
         threading.Thread(target=self._read, daemon=True).start()

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fleets: go-micro's own registry plugins, as they are, pointed at microreg."""
+"""Fleets: go-micro's own registry plugins, as they are, pointed at microreg, beside
+programs with --registry=microreg."""
 
 import time
 
 import pytest
 
 from cluster import eventually
-from fleet import Native, Program, gone
+from fleet import Native, Program, Wire, gone
 
-CONSUL = ["micro5", "micro4", "micro2"]
+CONSUL = ["micro5", "micro4", "micro2"]  # Their go-micro has the plugin.
 TTL_S = 2.0
 SLACK_S = 0.5  # Of this machine, beside the second that is promised.
 
@@ -146,3 +147,110 @@ def test_watchers_of_the_consul_plugin_live_through_a_new_leader(
     assert time.monotonic() - asked < 2
     for w in watched.values():
         assert not [e for e in w.seen if e.get("action") == "delete"], w.seen
+
+
+# ---- mixed fleets
+
+def sides_of(cluster, programs, module):
+    """One program a registry, each with all servers' addresses."""
+    all_of_them = addresses(cluster)
+    return {"microreg": programs(Program, module, "microreg", all_of_them),
+            "consul": programs(Program, module, "consul", all_of_them),
+            "proxy": programs(Wire, all_of_them)}
+
+
+def complete(sides, made):
+    """Wait until every side has every service, as it was registered."""
+    for side in sides.values():
+        for service_ in made.values():
+            eventually(lambda: comparable(side.get(service_["name"])) ==
+                       comparable([service_]),
+                       f"{service_['name']} for {side.name}")
+        names = side.list()
+        assert all(s["name"] in names for s in made.values()), names
+
+
+@pytest.mark.parametrize("module", CONSUL)
+def test_a_mixed_fleet_sees_itself_from_every_side(shared, programs, module):
+    sides = sides_of(shared, programs, module)
+    made = {kind: service(f"{module}.on.{kind}", f"{module}-{kind}-1",
+                          f"10.0.0.{i}:90{i}", f"{i}.0")
+            for i, kind in enumerate(sides, 1)}
+    watched = {(kind, of): side.watch(made[of]["name"])
+               for kind, side in sides.items() for of in sides}
+    for kind, side in sides.items():
+        side.keep(made[kind], TTL_S, TTL_S / 4)
+    complete(sides, made)
+    for (_, of), watcher in watched.items():
+        event = watcher.node(f"{module}-{of}-1")
+        assert comparable([event["service"]]) == comparable([made[of]])
+
+    sides["consul"].kill()
+    dies_everywhere(sides, watched, made, "consul")
+    sides["microreg"].kill()
+    dies_everywhere(sides, watched, made, "microreg")
+
+    # The proxy plugin sends no TTL, so what it registered stays.
+    sides["proxy"].kill()
+    last = Native(shared[0].address)
+    assert comparable(last.get(made["proxy"]["name"])) == \
+        comparable([made["proxy"]])
+    last.deregister(made["proxy"])
+    gone(last, made["proxy"]["name"], f"{module}-proxy-1")
+
+
+def dies_everywhere(sides, watched, made, dead):
+    """The side was killed just now: the others see it go within TTL + 1 s, and
+    nothing else change."""
+    died = time.monotonic()
+    node = made[dead]["nodes"][0]["id"]
+    alive = {k: s for k, s in sides.items()
+             if isinstance(s, Wire) or s.process.poll() is None}
+    for side in alive.values():
+        gone(side, made[dead]["name"], node)
+        assert time.monotonic() - died <= TTL_S + 1 + SLACK_S, side.name
+    for kind in alive:
+        event = watched[kind, dead].node(node, ["delete"])
+        assert event["at"] - died <= TTL_S + 1 + SLACK_S, kind
+    complete(alive, {k: made[k] for k in alive})
+
+
+def test_one_service_of_three_registries_has_all_versions_and_nodes(
+        shared, programs):
+    sides = sides_of(shared, programs, "micro5")
+    made = [service("shared.name", f"shared-{kind}-{i}", f"10.1.{n}.{i}:80",
+                    version)
+            for n, kind in enumerate(sides)
+            for i, version in enumerate(["1.0", kind], 1)]
+    everything = [
+        {**made[0], "version": version, "nodes": [
+            s["nodes"][0] for s in made if s["version"] == version]}
+        for version in ["1.0", *sides]]
+    # A plugin remembers one registration for each name.
+    for kind, one in zip([k for k in sides for _ in "12"], made):
+        maker = sides[kind] if one["version"] == "1.0" else programs(
+            Native, shared[0].address)
+        maker.register(one, 30)
+    for side in sides.values():
+        eventually(lambda: comparable(side.get("shared.name")) ==
+                   comparable(everything), f"all of it for {side.name}")
+
+
+def test_a_mixed_fleet_whose_leader_dies_with_one_of_them(cluster, programs):
+    leader = cluster.wait_leader()
+    others = [s for s in cluster if s is not leader]
+    sides = sides_of(others, programs, "micro5")
+    made = {kind: service(f"on.{kind}", f"{kind}-1", f"10.0.0.{i}:80")
+            for i, kind in enumerate(sides, 1)}
+    watched = {(kind, of): side.watch(made[of]["name"])
+               for kind, side in sides.items() for of in sides}
+    for kind, side in sides.items():
+        side.keep(made[kind], TTL_S, TTL_S / 4)
+    complete(sides, made)
+    leader.kill()
+    sides["consul"].kill()
+    dies_everywhere(sides, watched, made, "consul")
+    for (kind, of), watcher in watched.items():
+        if "consul" not in (kind, of):
+            assert not [e for e in watcher.seen
+                        if e.get("action") == "delete"], (kind, of)

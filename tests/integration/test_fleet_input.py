@@ -12,6 +12,7 @@ from fleet import Native, Program, Refused, Wire
 from test_fleet import addresses, comparable, programs, service  # noqa: F401
 
 MAKERS = {"microreg": lambda all_: (Program, "micro5", "microreg", all_),
+          "pure": lambda all_: (Program, "micro5", "microreg", all_, True),
           "consul5": lambda all_: (Program, "micro5", "consul", all_),
           "consul4": lambda all_: (Program, "micro4", "consul", all_),
           "consul2": lambda all_: (Program, "micro2", "consul", all_),
@@ -108,7 +109,7 @@ def test_what_cannot_be_registered_is_refused_in_words(everybody, maker):
     assert comparable(everybody["consul5"].get(name)) == comparable([made])
 
 
-@pytest.mark.parametrize("maker", ["microreg", "proxy", "http"])
+@pytest.mark.parametrize("maker", ["microreg", "pure", "proxy", "http"])
 @pytest.mark.parametrize("what, case", [
     ("port", {"nodes": {"address": "10.0.0.7"}}),
     ("control", {"version": CONTROL}),
