@@ -2,6 +2,7 @@
 /* The addresses of the servers. */
 #include "address.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
 
@@ -65,8 +66,29 @@ static bool parse_port(const char *digits, size_t len, unsigned *out_port)
     return port > 0 && port <= PORT_MAX;
 }
 
+/* Whether it is an IPv6 address, perhaps with a zone: "fe80::1%eth0". */
+static bool is_ipv6_address(const char *host, size_t len)
+{
+    char text[INET6_ADDRSTRLEN + 1];
+    struct in6_addr address;
+    const char *zone = memchr(host, '%', len);
+
+    if (zone != NULL) {
+        len = (size_t)(zone - host);
+    }
+    if (len >= sizeof text) {
+        return false;
+    }
+    memcpy(text, host, len);
+    text[len] = '\0';
+    return inet_pton(AF_INET6, text, &address) == 1;
+}
+
 static bool is_host(const struct parts *parts)
 {
+    if (parts->is_ipv6 && !is_ipv6_address(parts->host, parts->host_len)) {
+        return false;
+    }
     for (size_t i = 0; i < parts->host_len; i++) {
         char c = parts->host[i];
         bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||

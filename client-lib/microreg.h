@@ -28,8 +28,8 @@
  *           keys are bytes.
  *
  * Signals: the library ignores SIGPIPE on its own sockets and installs nothing.
- * Threads of its own: one per client, started by the first watch, session or
- * registration that is kept alive.
+ * Threads of its own: one per client from the first watch on, and one from the
+ * first session or registration that is kept alive.
  */
 #ifndef MICROREG_H
 #define MICROREG_H
@@ -75,7 +75,7 @@ enum microreg_err {
     MICROREG_E_NOMEM = -9,    /* Out of memory, threads or descriptors. */
     MICROREG_E_AGAIN = -10,   /* Nothing there yet: call again later. */
     MICROREG_E_REFUSED = -11, /* A condition was not met: cas, fence, lock. */
-    MICROREG_E_FENCED = -12,  /* A newer incarnation owns this. */
+    MICROREG_E_FENCED = -12   /* A newer incarnation owns this. */
 };
 
 /* Room for the sentence; longer ones are cut. */
@@ -102,7 +102,7 @@ enum microreg_log_level {
     MICROREG_LOG_ERROR = 0,
     MICROREG_LOG_WARN = 1,
     MICROREG_LOG_INFO = 2,
-    MICROREG_LOG_DEBUG = 3,
+    MICROREG_LOG_DEBUG = 3
 };
 
 /* Called for what happens in the background. Runs on the library's thread and
@@ -119,7 +119,7 @@ struct microreg_options {
      * MICROREG_HTTP_ADDR, else CONSUL_HTTP_ADDR, else 127.0.0.1:8500. */
     const char *addresses;
     int timeout_ms;      /* Deadline of a call. 5000. */
-    int progress_ms;     /* A silent stream says "progress" so often. 10000. */
+    int progress_ms;     /* A silent stream says "progress" so often. 5000. */
     bool secure;         /* TLS for all addresses without a scheme. */
     bool insecure;       /* TLS without looking at the server's certificate. */
     const char *ca_file; /* PEM. Default: the system's. */
@@ -334,7 +334,7 @@ enum microreg_action {
     MICROREG_CREATE = 0,
     MICROREG_DELETE = 1,
     MICROREG_UPDATE = 2,
-    MICROREG_SYNCED = 3, /* All that was there has been told; see MARKS. */
+    MICROREG_SYNCED = 3 /* All that was there has been told; see MARKS. */
 };
 
 /* One change. After a delete the object is as it was before. */

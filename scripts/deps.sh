@@ -17,7 +17,8 @@ BUILD=(gcc libc6-dev make pkg-config git libraft-dev libuv1-dev liblmdb-dev
 	libcurl4-gnutls-dev zlib1g-dev libgnutls28-dev libxxhash-dev libpcre2-dev
 	libwslay-dev)
 TEST=(libcmocka-dev python3 python3-pytest python3-pytest-xdist
-	python3-dnspython python3-consul python3-requests python3-websocket bind9-dnsutils curl iproute2 procps)
+	python3-dnspython python3-consul python3-requests python3-websocket bind9-dnsutils curl iproute2 procps
+	g++ binutils valgrind)
 LINT=(clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev libfuzzer-14-dev
 	universal-ctags shellcheck)
 BENCH=(wrk dnsperf nghttp2-client)
