@@ -447,8 +447,6 @@ static void stop(struct verify *v)
         verify_query_stop(&v->queries[i]);
     }
     verify_writer_stop(v->writer);
-    mr_free(v->streams);
-    mr_free(v->queries);
     watch_loop_close(&v->loop);
 }
 
@@ -464,6 +462,8 @@ static void release(struct verify *v)
         mr_free(subject->names);
         mr_buf_deinit(&subject->name);
     }
+    mr_free(v->streams);
+    mr_free(v->queries);
     mr_free(v->subjects);
     server_list_deinit(&v->addresses);
     mr_free(v);
