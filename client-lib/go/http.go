@@ -192,6 +192,9 @@ func (h *httpWire) call(ctx context.Context, method, target string,
 			one, cancel := h.patient(ctx, round)
 			got, err := h.attempt(one, to, method, target, body)
 			cancel()
+			if err == nil && got.status == http.StatusOK && !isFor(method, got.body) {
+				err = errors.New("answers 200, but not as a registry: is this microreg?")
+			}
 			if err == nil && isFinal(got.status) {
 				h.peers.succeeded(to)
 				return got, nil
@@ -212,6 +215,16 @@ func (h *httpWire) call(ctx context.Context, method, target string,
 			return answer{}, tried.failure(err)
 		}
 	}
+}
+
+// isFor says whether a body begins as the registry's does: reads are answered by
+// an array, all else by an object.
+func isFor(method string, body []byte) bool {
+	text := bytes.TrimLeft(body, " \t\r\n")
+	if method == http.MethodGet {
+		return bytes.HasPrefix(text, []byte("["))
+	}
+	return bytes.HasPrefix(text, []byte("{"))
 }
 
 // patient bounds one attempt when there is another server to ask.

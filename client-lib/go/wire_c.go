@@ -5,7 +5,7 @@
 package microreg
 
 /*
-#cgo !libmicroreg CFLAGS: -std=c11 -D_GNU_SOURCE -I${SRCDIR}/../..
+#cgo !libmicroreg CFLAGS: -std=c11 -D_GNU_SOURCE
 #cgo !libmicroreg LDFLAGS: -lcurl -lpthread
 #cgo libmicroreg CFLAGS: -DMICROREG_SYSTEM=1
 #cgo libmicroreg pkg-config: microreg

@@ -125,7 +125,9 @@ func Run(t *testing.T, adaptor Adaptor) {
 	for name, via := range Transports() {
 		t.Run(name, func(t *testing.T) {
 			for _, test := range tests {
+				test := test
 				t.Run(test.claim, func(t *testing.T) {
+					t.Parallel() // They wait for TTLs, most of the time.
 					test.run(&suite{t, adaptor, c, via})
 				})
 			}
