@@ -319,6 +319,11 @@ fuzz:
 fuzz-run: $(call narrow,$(FUZZ_BIN))
 	$(Q)scripts/fuzz.sh $(FUZZ_TIME) $(OUT) $(call narrow,$(FUZZ_BIN))
 
+.PHONY: test-go
+## test-go       the go-micro backends: GREETER_ROUNDS=20; says what is missing
+test-go: all
+	$(Q)MICROREG=$(abspath $(OUT)/microreg) scripts/test-go.sh
+
 .PHONY: golden campaign deaths locks watches bench
 ## golden        compare with recorded answers: GOLDEN=dir [AREAS=kv,dns]
 golden: all
