@@ -119,17 +119,24 @@ static void ask(struct reader *r)
     r->is_parked = true;
 }
 
-/* A request on a connection of its own, answered in full; the index header. */
-static uint64_t request(int fd, const char *method, const char *body)
+/* Send a request on a connection of its own. */
+static void send_request(int fd, const char *method, const char *body)
 {
-    char text[4096];
-    size_t have = 0;
+    char text[512];
     int len = snprintf(text, sizeof text,
                        "%s /v1/kv/%s HTTP/1.1\r\nHost: b\r\n"
                        "Content-Length: %zu\r\n\r\n%s",
                        method, bench.key, strlen(body), body);
 
     send_all(fd, text, (size_t)len);
+}
+
+/* Receive its answer in full; the index header. */
+static uint64_t receive_answer(int fd)
+{
+    char text[4096];
+    size_t have = 0;
+
     for (;;) {
         ssize_t n = recv(fd, text + have, sizeof text - 1 - have, 0);
 
@@ -149,6 +156,12 @@ static uint64_t request(int fd, const char *method, const char *body)
     const char *index = strcasestr(text, "X-Consul-Index:");
 
     return index == NULL ? 0 : strtoull(index + 15, NULL, 10);
+}
+
+static uint64_t request(int fd, const char *method, const char *body)
+{
+    send_request(fd, method, body);
+    return receive_answer(fd);
 }
 
 /* Take what came to the reader; true: it is news. */
@@ -232,8 +245,11 @@ static void round_of(int writer, unsigned number, uint64_t *times)
     (void)snprintf(body, sizeof body, "value-%u", number);
     uint64_t began = now_us();
 
-    (void)request(writer, "PUT", body);
+    /* Readers may know before the writer does. */
+    send_request(writer, "PUT", body);
     size_t n_heard = hear(bench.n, ROUND_LIMIT_MS);
+
+    (void)receive_answer(writer);
 
     if (n_heard != bench.n) {
         fprintf(stderr, "bench_watch: %zu of %zu heard of the change\n",
