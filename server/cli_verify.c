@@ -17,6 +17,7 @@
 #define TICK_MS 20
 #define FIGURES_MS 10000
 #define ENDING_MS 30000
+#define CLAIMS_MS 5000
 #define BREACHES_SHOWN 200
 #define BREACH_MAX 2048
 #define STREAMS_A_TOPIC 3
@@ -407,6 +408,16 @@ static bool all_reached(const struct verify *v, uint64_t index)
     return true;
 }
 
+static bool has_claims(const struct verify *v)
+{
+    for (size_t i = 0; i < v->n_queries; i++) {
+        if (v->queries[i].n_claims > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Let everybody hear everything. */
 static void finish(struct verify *v)
 {
@@ -421,6 +432,11 @@ static void finish(struct verify *v)
     last = tip(v);
     until_ms = v->loop.now_ms + ENDING_MS;
     while (!all_reached(v, last) && v->loop.now_ms < until_ms) {
+        turn(v);
+    }
+    /* What was read meanwhile can be judged when the next marks have come. */
+    until_ms = v->loop.now_ms + CLAIMS_MS;
+    while (has_claims(v) && v->loop.now_ms < until_ms) {
         turn(v);
     }
     for (size_t i = 0; i < v->n_streams; i++) {
