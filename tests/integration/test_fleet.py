@@ -2,12 +2,14 @@
 """Fleets: go-micro's own registry plugins, as they are, pointed at microreg, beside
 programs with --registry=microreg."""
 
+import signal
+import subprocess
 import time
 
 import pytest
 
-from cluster import eventually
-from fleet import Native, Program, Wire, gone
+from cluster import POLL_S, die_with_parent, eventually
+from fleet import Native, Program, Wire, built, gone
 
 CONSUL = ["micro5", "micro4", "micro2"]  # Their go-micro has the plugin.
 TTL_S = 2.0
@@ -40,6 +42,14 @@ def comparable(services):
          sorted((n["id"], n["address"], sorted((n["metadata"] or {}).items()))
                 for n in s["nodes"] or []))
         for s in services if s["nodes"])
+
+
+def throughout(seconds, condition):
+    """The condition holds, and goes on to hold for so long."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        assert condition()
+        time.sleep(10 * POLL_S)
 
 
 @pytest.fixture
@@ -93,10 +103,8 @@ def test_who_renews_by_the_consul_plugin_stays_and_who_is_killed_goes(
     one.keep(made, TTL_S, TTL_S / 4)
     watched = other.watch(name)
     watched.node(f"{name}-1")
-    ends = time.monotonic() + 3 * TTL_S
-    while time.monotonic() < ends:
-        assert comparable(other.get(name)) == comparable([made])
-        time.sleep(0.05)
+    throughout(2 * TTL_S, lambda: comparable(other.get(name)) ==
+               comparable([made]))
     one.kill()
     died = time.monotonic()
     event = watched.node(f"{name}-1", ["delete"], 2 * TTL_S + 5)
@@ -254,3 +262,77 @@ def test_a_mixed_fleet_whose_leader_dies_with_one_of_them(cluster, programs):
         if "consul" not in (kind, of):
             assert not [e for e in watcher.seen
                         if e.get("action") == "delete"], (kind, of)
+
+
+# ---- watchers of the proxy plugin
+
+def test_a_server_that_stops_tells_watchers_of_the_proxy_plugin(
+        cluster, programs):
+    """The plugin's watcher ends at a close frame only, and go-micro then
+    watches again; at a broken connection it would wait for ever."""
+    watched = programs(Wire, addresses(cluster)).watch("stopped")
+    Native(cluster[1].address).register(service("stopped", "stopped-1"), 30)
+    watched.node("stopped-1")
+    assert cluster[0].terminate() == 0
+    event = watched.until(lambda e: "error" in e, "the end", 5)
+    assert event["error"] == "the server closed"
+
+
+def test_what_is_too_large_for_the_proxy_plugin_ends_no_watcher(
+        shared, programs):
+    """It takes 16 KiB a message: what is larger cannot be told, and what comes
+    after it is."""
+    watched = programs(Wire, addresses(shared)).watch("large")
+    native = Native(shared[1].address)
+    large = service("large", "large-1")
+    large["nodes"][0]["metadata"] = {f"k{i}": "x" * 4000 for i in range(10)}
+    native.register(large, 30)
+    native.register(service("large", "large-2"), 30)
+    event = watched.node("large-2")
+    assert not [e for e in watched.seen if "error" in e], event
+    native.deregister(large)
+    native.deregister(service("large", "large-2"))
+
+
+# ---- whole services of go-micro, by their command lines
+
+class Served:
+    """A go-micro service with all of its command line."""
+
+    def __init__(self, module, registry, all_of_them, ttl_s):
+        self.process = subprocess.Popen(
+            [built(module), "serve", f"--registry={registry}",
+             f"--registry_address={','.join(all_of_them)}",
+             f"--server_name={module}.{registry}.served",
+             f"--register_ttl={ttl_s}", "--register_interval=1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.parametrize("registry", ["consul", "microreg"])
+@pytest.mark.parametrize("module", CONSUL)
+def test_a_service_of_go_micro_comes_by_its_flags_and_goes(
+        shared, programs, module, registry):
+    name, ttl_s = f"{module}.{registry}.served", 2
+    served = programs(Served, module, registry, addresses(shared), ttl_s)
+    native = Native(shared[0].address)
+    (found,) = eventually(lambda: native.get(name), f"{name} is there")
+    assert found["version"] == "1.0"
+    assert [e["name"] for e in found["endpoints"]] == ["Say.Hello"]
+    (node,) = found["nodes"]
+    assert node["metadata"]["registry"] == registry
+    throughout(2 * ttl_s, lambda: native.get(name) == [found])
+    # Another one of the same name; the first one ends as it should.
+    other = programs(Served, module, registry, addresses(shared), ttl_s)
+    eventually(lambda: len(native.get(name)[0]["nodes"]) == 2, "both")
+    served.process.send_signal(signal.SIGTERM)
+    eventually(lambda: node not in native.get(name)[0]["nodes"],
+               "the first signed off", ttl_s / 2)
+    other.kill()
+    died = time.monotonic()
+    eventually(lambda: native.get(name) == [], "the other went")
+    assert time.monotonic() - died <= ttl_s + 1 + SLACK_S
