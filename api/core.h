@@ -56,10 +56,11 @@ enum api_phase {
 struct api_cached;
 struct api_chunk; /* A further piece of an exchange's memory. */
 struct api_forward;
+struct api_relay_exchange;
 struct api_stream;
 struct api_websocket;
 
-#define API_INLINE_MEMORY 448
+#define API_INLINE_MEMORY 384
 
 /* The topic that a read depends on. */
 struct api_topic {
@@ -105,14 +106,18 @@ struct api_http {
     struct mr_heap_node deadline; /* In the park's heap. */
     int watched_fd;               /* Watched for the client's going, or -1. */
     bool is_blocking;             /* Between api_block() and api_unblock(). */
-    bool is_client_gone;          /* Set by the park, with its lock. */
-    atomic_bool waiter_fired;     /* The hub's callback has ended. */
+    atomic_bool is_client_gone;   /* Set by the park, with its lock. */
+    /* A stream stays in the park while it sends. */
+    atomic_uint_fast64_t quiet_until_ms; /* Later than its place in the heap. */
+    atomic_bool is_due;                  /* It left the heap. */
+    atomic_bool waiter_fired;            /* The hub's callback has ended. */
 
     /* Passed on to a server: agents without -server. */
     const char *raw_target;      /* As it was sent. */
     struct api_forward *forward; /* NULL: it was not passed on. */
     bool is_forwarding;          /* A server is asked. */
     bool has_answer;             /* The reply is the server's. */
+    struct api_relay_exchange *relay; /* Likewise, piece by piece. */
 
     struct api_stream *stream;       /* The answer is a stream. */
     struct api_websocket *websocket; /* The answer is a WebSocket, which has
@@ -147,6 +152,7 @@ struct api_listener;
 struct api_park;
 struct api_cache;
 struct api_feeds;
+struct api_relays;
 struct api_websockets;
 
 #define API_OUTPUT_SLOTS 1024
@@ -161,6 +167,7 @@ struct mr_api {
     struct api_cache *cache;
     struct api_feeds *feeds;
     struct api_websockets *websockets;
+    struct api_relays *relays; /* NULL: a server. */
     struct MHD_Response *true_response; /* `true`, as most writes answer. */
     atomic_bool is_quiescing;
     atomic_uint_fast64_t body_bytes; /* Of bodies being received. */

@@ -308,7 +308,8 @@ static int next_timeout(const struct api_park *park)
     return first->key - now < INT_MAX ? (int)(first->key - now) : INT_MAX;
 }
 
-/* Wake those whose time is over; they leave the heap. With the lock. */
+/* Wake those whose time is over; they leave the heap. A stream that sent
+ * something meanwhile only moves back. With the lock. */
 static void wake_due(struct api_park *park)
 {
     uint64_t now = mr_now_ms(park->clock);
@@ -316,8 +317,16 @@ static void wake_due(struct api_park *park)
 
     while ((first = mr_heap_first(&park->deadlines)) != NULL &&
            first->key <= now) {
+        struct api_http *x = mr_container_of(first, struct api_http, deadline);
+        uint64_t until = atomic_load(&x->quiet_until_ms);
+
+        if (until > now) {
+            mr_heap_move(&park->deadlines, first, until);
+            continue;
+        }
         mr_heap_remove(&park->deadlines, first);
-        wake_locked(park, mr_container_of(first, struct api_http, deadline));
+        atomic_store(&x->is_due, true);
+        wake_locked(park, x);
     }
 }
 

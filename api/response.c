@@ -8,6 +8,7 @@
 
 #include "api/forward.h"
 #include "api/gzip.h"
+#include "api/relay.h"
 #include "api/stream.h"
 #include "api/websocket.h"
 #include "base/mem.h"
@@ -67,6 +68,9 @@ static bool add_meta(const struct api_http *x, struct MHD_Response *r)
     bool failed = req->reply.is_error;
     uint64_t index = failed ? 1 : req->reply.index;
 
+    if (x->stream != NULL) {
+        return true; /* Its lines say it. */
+    }
     if (req->route == NULL || (failed && !req->reply.meta_failed) ||
         (!failed && req->route->needs != API_READ)) {
         return true;
@@ -89,7 +93,8 @@ static bool add_meta(const struct api_http *x, struct MHD_Response *r)
 /* The headers of a server's answer; what is made here is not among them. */
 static bool add_passed(const struct api_http *x, struct MHD_Response *r)
 {
-    struct mr_slice lines = api_forward_headers(x);
+    struct mr_slice lines =
+        x->relay != NULL ? api_relay_headers(x) : api_forward_headers(x);
     const char *at = lines.data;
     const char *end = at + lines.len;
     char line[HEADER_LINE_MAX];
@@ -151,9 +156,11 @@ static bool add_headers(const struct api_http *x, struct MHD_Response *r,
 /* The answer that does not end. */
 static struct MHD_Response *make_stream(struct api_http *x)
 {
-    struct MHD_Response *r = x->websocket != NULL ? api_websocket_response(x)
-                                                  : api_stream_response(x);
+    struct MHD_Response *r = x->websocket != NULL     ? api_websocket_response(x)
+                             : api_relay_is_stream(x) ? api_relay_response(x)
+                                                      : api_stream_response(x);
 
+    x->vary = false; /* It is never compressed. */
     if (r != NULL && !add_headers(x, r, 0)) {
         MHD_destroy_response(r);
         return NULL;
@@ -167,7 +174,7 @@ struct MHD_Response *api_response_make(struct api_http *x,
     struct mr_buf body = MR_BUF_INIT;
     size_t len;
 
-    if (x->stream != NULL || x->websocket != NULL) {
+    if (x->stream != NULL || x->websocket != NULL || api_relay_is_stream(x)) {
         return make_stream(x);
     }
     if (!make_body(x, &body)) {

@@ -11,7 +11,7 @@
 #include "api/park.h"
 
 /* Used for HTTP/1.0 only; otherwise the library lends the connection's own. */
-#define BLOCK_BYTES 1024
+#define BLOCK_BYTES 64
 
 /* A client that acknowledges nothing for so long is gone. */
 #define UNACKNOWLEDGED_MS 30000
@@ -73,51 +73,63 @@ void api_stream_end(struct api_http *x)
 
 /* ------------------------------------------------------------- sending */
 
-/* Registered with the park no longer; whether a progress mark is due. */
-static bool stop_waiting(struct api_stream *s)
+/* Whether a progress mark is due: then the park has let go of the stream. */
+static bool is_mark_due(struct api_stream *s)
 {
     struct api_http *x = s->x;
 
-    if (!s->is_waiting) {
+    if (!atomic_exchange(&x->is_due, false)) {
         return false;
     }
     s->is_waiting = false;
     api_park_remove(x);
-    return mr_now_ms(x->req.options->clock) >= x->wait_until_ms;
+    return mr_now_ms(x->req.options->clock) >= atomic_load(&x->quiet_until_ms);
+}
+
+/* Be woken after so much silence. A stream registers once and then only moves
+ * its deadline, because ten thousand may do so at the same time. */
+static enum mr_err wait_for_news(struct api_stream *s)
+{
+    struct api_http *x = s->x;
+    enum mr_err err = MR_OK;
+
+    x->wait_until_ms = mr_now_ms(x->req.options->clock) + s->progress_ms;
+    atomic_store(&x->quiet_until_ms, x->wait_until_ms);
+    if (!s->is_waiting) {
+        err = api_park_add(x->req.api->park, x);
+        s->is_waiting = err == MR_OK;
+    }
+    return err;
 }
 
 /* Get the next text, or suspend the connection: then s->text stays NULL. */
 static enum mr_err next_text(struct api_stream *s)
 {
     struct api_http *x = s->x;
-    struct api_park *park = x->req.api->park;
-    bool is_due = stop_waiting(s);
     enum mr_err err;
 
     for (;;) {
-        if (x->is_client_gone || atomic_load(&x->req.api->is_quiescing)) {
+        api_wait_arm(x); /* First: what the park says from here on is kept. */
+        if (atomic_load(&x->is_client_gone) ||
+            atomic_load(&x->req.api->is_quiescing)) {
+            api_wait_disarm(x);
             return MR_E_CLOSED;
         }
-        api_wait_arm(x);
-        err = api_reader_next(&s->reader, is_due, &s->text);
+        err = api_reader_next(&s->reader, is_mark_due(s), &s->text);
+        if (err == MR_OK && s->text == NULL) {
+            err = wait_for_news(s);
+        }
         if (err != MR_OK || s->text != NULL) {
             api_wait_disarm(x);
             return err;
         }
-        x->wait_until_ms = mr_now_ms(x->req.options->clock) + s->progress_ms;
-        err = api_park_add(park, x);
-        if (err != MR_OK) {
-            return err;
-        }
-        s->is_waiting = true;
         if (atomic_load(&x->wait_state) != API_WAIT_WOKEN) {
             MHD_suspend_connection(x->connection);
-            if (!api_park_enter(park, x)) {
+            if (!api_park_enter(x->req.api->park, x)) {
                 MHD_resume_connection(x->connection);
             }
             return MR_OK;
         }
-        is_due = stop_waiting(s); /* News came in between. */
     }
 }
 

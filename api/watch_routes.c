@@ -18,7 +18,6 @@
 struct watch {
     struct api_watch_spec spec;
     uint64_t progress_ms;
-    struct decode body; /* Of a POST. */
 };
 
 /* ------------------------------------------------------------- parsing */
@@ -61,11 +60,6 @@ static bool parse_format(struct api_request *req, struct watch *w)
     return true;
 }
 
-static void watch_free(void *state)
-{
-    decode_deinit(&((struct watch *)state)->body);
-}
-
 /* Parse what all streams have, into req->state. NULL: answered. */
 static struct watch *prepare(struct api_request *req, enum api_watch_kind kind)
 {
@@ -76,9 +70,7 @@ static struct watch *prepare(struct api_request *req, enum api_watch_kind kind)
         return NULL;
     }
     memset(w, 0, sizeof *w);
-    decode_init(&w->body);
     req->state = w;
-    req->state_free = watch_free;
     w->spec.kind = kind;
     if (!parse_progress(req, w) || !parse_format(req, w)) {
         return NULL;
@@ -204,22 +196,42 @@ bool api_watch_registry_prepare(struct api_request *req)
     return prepare_named(req, API_WATCH_REGISTRY, service);
 }
 
+/* Copies of the texts of @names, in the request's memory. */
+static bool keep_names(struct api_request *req, struct api_watch_name *names,
+                       size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *copy = api_dup(req, names[i].name.data, names[i].name.len);
+
+        if (copy == NULL) {
+            return false;
+        }
+        names[i].name.data = copy;
+    }
+    return true;
+}
+
 /* The services in the body, into req->state. False: answered. */
 static bool parse_names(struct api_request *req, struct api_watch_name *names)
 {
     struct watch *w = req->state;
-    enum mr_err err = watch_body_names(&w->body, mr_buf_slice(&req->body),
-                                       names, &w->spec.n_names);
+    struct decode d;
+    enum mr_err err;
 
+    decode_init(&d);
+    err =
+        watch_body_names(&d, mr_buf_slice(&req->body), names, &w->spec.n_names);
+    if (err == MR_OK && !keep_names(req, names, w->spec.n_names)) {
+        err = MR_E_NOMEM;
+    }
     if (err == MR_E_INVALID) {
-        return api_error(req, 400, "%s", w->body.error);
-    }
-    if (err != MR_OK) {
+        api_error(req, 400, "%s", d.error);
+    } else if (err != MR_OK) {
         api_fail(req, err);
-        return false;
     }
+    decode_deinit(&d);
     w->spec.names = names;
-    return true;
+    return err == MR_OK;
 }
 
 bool api_watch_several_prepare(struct api_request *req)
@@ -254,7 +266,9 @@ enum mr_err api_watch(struct api_request *req, struct mr_kv_view *view,
     req->reply.is_bytes = true;
     req->reply.index = mr_kv_view_revision(view);
     api_reply_header(req, "Cache-Control", "no-store");
-    api_reply_header(req, "X-Accel-Buffering", "no");
+    if (w->spec.format == API_WATCH_SSE) {
+        api_reply_header(req, "X-Accel-Buffering", "no"); /* For proxies. */
+    }
     req->min_index = 0; /* Said by the stream itself: do not block. */
     return api_stream_begin(req, &w->spec, view, w->progress_ms);
 }
