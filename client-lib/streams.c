@@ -9,6 +9,7 @@
  * twenty watches in a row connects once. */
 #define GATHER_MS UINT64_C(3)
 #define FOLLOWED_MAX 256
+#define POLL_MAX_MS 60000
 
 /* ------------------------------------------------------------- the thread */
 
@@ -95,21 +96,21 @@ static void *run_streams(void *arg)
     while (!streams->is_stopping) {
         uint64_t next_ms;
         uint64_t now_ms;
-        int wait_ms = 60000;
+        int wait_ms = POLL_MAX_MS;
         int n_running;
 
         reap_streams(streams);
         next_ms = tend_all(streams);
         pthread_mutex_unlock(&client->lock);
-        (void)curl_multi_perform(streams->multi, &n_running);
         now_ms = mrg_now_ms();
         if (next_ms <= now_ms) {
             wait_ms = 0;
-        } else if (next_ms - now_ms < (uint64_t)wait_ms) {
+        } else if (next_ms - now_ms < POLL_MAX_MS) {
             wait_ms = (int)(next_ms - now_ms);
         }
-        (void)curl_multi_poll(streams->multi, NULL, 0,
-                              (unsigned)wait_ms > 0 ? wait_ms : 0, NULL);
+        /* What ends in here must be taken before anything is waited for. */
+        (void)curl_multi_poll(streams->multi, NULL, 0, wait_ms, NULL);
+        (void)curl_multi_perform(streams->multi, &n_running);
         pthread_mutex_lock(&client->lock);
     }
     pthread_mutex_unlock(&client->lock);
