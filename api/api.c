@@ -10,6 +10,7 @@
 #include "api/feed.h"
 #include "api/http_server.h"
 #include "api/park.h"
+#include "api/relay.h"
 #include "api/response.h"
 #include "api/websocket.h"
 #include "base/mem.h"
@@ -168,11 +169,16 @@ enum mr_err mr_api_start(const struct mr_api_options *options,
     api->true_response = api_response_make_true();
     api->feeds = ok ? api_feeds_start(options->kv) : NULL;
     api->websockets = ok ? api_websockets_start(options->clock) : NULL;
+    if (ok && options->host.upstream != NULL) {
+        api->relays = api_relays_start(&api->options);
+        ok = api->relays != NULL;
+    }
     api->park = ok ? api_park_start(options->clock) : NULL;
     if (api->park == NULL || api->cache == NULL || api->feeds == NULL ||
         api->websockets == NULL || api->true_response == NULL) {
         api_park_stop(api->park);
         api_websockets_stop(api->websockets);
+        api_relays_stop(api->relays);
         api_feeds_stop(api->feeds);
         release(api);
         return mr_fail(detail, MR_E_NOMEM, "out of memory or descriptors");
@@ -203,6 +209,7 @@ void mr_api_stop(struct mr_api *api)
     api_park_drain(api->park);
     api_http_stop(api);
     api_websockets_stop(api->websockets);
+    api_relays_stop(api->relays);
     api_park_stop(api->park);
     api_feeds_stop(api->feeds);
     release(api);

@@ -113,10 +113,10 @@ struct api_http {
     atomic_bool waiter_fired;            /* The hub's callback has ended. */
 
     /* Passed on to a server: agents without -server. */
-    const char *raw_target;      /* As it was sent. */
-    struct api_forward *forward; /* NULL: it was not passed on. */
-    bool is_forwarding;          /* A server is asked. */
-    bool has_answer;             /* The reply is the server's. */
+    const char *raw_target;           /* As it was sent. */
+    struct api_forward *forward;      /* NULL: it was not passed on. */
+    bool is_forwarding;               /* A server is asked. */
+    bool has_answer;                  /* The reply is the server's. */
     struct api_relay_exchange *relay; /* Likewise, piece by piece. */
 
     struct api_stream *stream;       /* The answer is a stream. */
@@ -167,7 +167,7 @@ struct mr_api {
     struct api_cache *cache;
     struct api_feeds *feeds;
     struct api_websockets *websockets;
-    struct api_relays *relays; /* NULL: a server. */
+    struct api_relays *relays;          /* NULL: a server. */
     struct MHD_Response *true_response; /* `true`, as most writes answer. */
     atomic_bool is_quiescing;
     atomic_uint_fast64_t body_bytes; /* Of bodies being received. */

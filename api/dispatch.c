@@ -9,6 +9,7 @@
 #include "api/core.h"
 #include "api/forward.h"
 #include "api/handlers.h"
+#include "api/relay.h"
 #include "api/target.h"
 #include "api/websocket.h"
 #include "base/mem.h"
@@ -296,7 +297,9 @@ void api_dispatch(struct api_http *x, const char *method)
         return;
     }
     x->phase = API_PHASE_BODY;
-    if (api_forward_wanted(x)) {
+    if (api_relay_wanted(x)) {
+        x->next = api_relay_start;
+    } else if (api_forward_wanted(x)) {
         x->next = api_forward_start;
     } else {
         x->next =

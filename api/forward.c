@@ -25,16 +25,17 @@
 
 /* What a server looks at. */
 static const char *const passed[] = {
-    "Content-Type", "Accept", "Cache-Control", "X-Consul-Token", "User-Agent",
+    "Content-Type",   "Accept",     "Cache-Control",
+    "X-Consul-Token", "User-Agent", "Last-Event-ID",
 };
 
-#define N_HEADERS (MR_ARRAY_LEN(passed) + 1) /* And X-Forwarded-For. */
+_Static_assert(MR_ARRAY_LEN(passed) + 1 == API_PASSED_MAX,
+               "and X-Forwarded-For");
 
 struct api_forward {
     struct mr_api_forward op;
     struct api_http *exchange;
-    const char *headers[2 * N_HEADERS];
-    char client[256];
+    struct api_passed_headers headers;
 };
 
 bool api_forward_wanted(const struct api_http *x)
@@ -146,31 +147,33 @@ static uint64_t timeout_of(const struct api_http *x)
     return wait_ms + wait_ms / 16 + MARGIN_MS;
 }
 
-static void add_header(struct api_forward *f, const char *name,
+static void add_header(struct api_passed_headers *out, const char *name,
                        const char *value)
 {
-    f->headers[2 * f->op.n_headers] = name;
-    f->headers[2 * f->op.n_headers + 1] = value;
-    f->op.n_headers++;
+    out->pairs[2 * out->n] = name;
+    out->pairs[2 * out->n + 1] = value;
+    out->n++;
 }
 
-static void add_headers(struct api_http *x, struct api_forward *f)
+void api_forward_passed(const struct api_http *x,
+                        struct api_passed_headers *out)
 {
     const char *before = api_http_header(x, "X-Forwarded-For");
     char ip[INET6_ADDRSTRLEN];
 
+    out->n = 0;
     for (size_t i = 0; i < MR_ARRAY_LEN(passed); i++) {
         const char *value = api_http_header(x, passed[i]);
 
         if (value != NULL) {
-            add_header(f, passed[i], value);
+            add_header(out, passed[i], value);
         }
     }
     api_http_client(x, ip);
-    (void)snprintf(f->client, sizeof f->client, "%.180s%s%s",
+    (void)snprintf(out->client, sizeof out->client, "%.180s%s%s",
                    before == NULL ? "" : before, before == NULL ? "" : ", ",
                    ip); /* Fits. */
-    add_header(f, "X-Forwarded-For", f->client);
+    add_header(out, "X-Forwarded-For", out->client);
 }
 
 static struct api_forward *make(struct api_http *x)
@@ -185,13 +188,14 @@ static struct api_forward *make(struct api_http *x)
     f->exchange = x;
     f->op.method = req->method;
     f->op.target = x->raw_target;
-    f->op.headers = f->headers;
     f->op.body = mr_buf_slice(&req->body);
     f->op.timeout_ms = timeout_of(x);
     f->op.done = on_done;
     mr_buf_init(&f->op.answer, ANSWER_MAX);
     mr_buf_init(&f->op.answer_headers, HEADERS_LEN_MAX);
-    add_headers(x, f);
+    api_forward_passed(x, &f->headers);
+    f->op.headers = f->headers.pairs;
+    f->op.n_headers = f->headers.n;
     return f;
 }
 

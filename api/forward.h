@@ -10,6 +10,19 @@
 
 struct api_forward;
 
+/* The headers of a request that mean something to a server. */
+#define API_PASSED_MAX 7
+
+struct api_passed_headers {
+    const char *pairs[2 * API_PASSED_MAX]; /* Name, value, name, value ... */
+    size_t n;                              /* Pairs. */
+    char client[256];
+};
+
+/* Those of @x, which borrow from it and from *@out itself. */
+void api_forward_passed(const struct api_http *x,
+                        struct api_passed_headers *out);
+
 /* Whether the request, whose route is known, is a server's to answer. */
 bool api_forward_wanted(const struct api_http *x);
 

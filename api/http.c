@@ -22,6 +22,7 @@
 #include "api/http_server.h"
 #include "api/listen.h"
 #include "api/park.h"
+#include "api/relay.h"
 #include "api/response.h"
 #include "api/stream.h"
 #include "api/websocket.h"
@@ -292,6 +293,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection,
         api_unblock(x);
         api_stream_end(x);
         api_websocket_drop(x);
+        api_relay_end(x);
         api_park_unwatch(x);
         release_body(x);
         api_response_release(x->made);

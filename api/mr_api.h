@@ -11,6 +11,7 @@
 #ifndef MR_API_H
 #define MR_API_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -59,6 +60,18 @@ struct mr_api_forward {
     void *op;                     /* The host's. */
 };
 
+/* A server that an agent without -server uses. */
+struct mr_api_upstream {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address;
+    socklen_t address_len;
+    char host[64];    /* The same as a text, host:port. */
+    char cluster[17]; /* Its cluster's ID. */
+};
+
 /* What the process around the API does for it. Any thread; none may block. */
 struct mr_api_host {
     void *arg;
@@ -88,6 +101,10 @@ struct mr_api_host {
     enum mr_err (*forward)(void *arg, struct mr_api_forward *forward);
     /* Likewise: nobody waits for @forward any more; its done comes soon. */
     void (*forward_cancel)(void *arg, struct mr_api_forward *forward);
+    /* Likewise: the server in use now; false: there is none. */
+    bool (*upstream)(void *arg, struct mr_api_upstream *out_upstream);
+    /* Likewise: the server in use does not do its work. */
+    void (*doubt)(void *arg);
     /* Likewise: look for servers at @address (host[:port]) too. */
     void (*join)(void *arg, const char *address, mr_api_host_cb cb,
                  void *request);

@@ -156,7 +156,7 @@ static bool add_headers(const struct api_http *x, struct MHD_Response *r,
 /* The answer that does not end. */
 static struct MHD_Response *make_stream(struct api_http *x)
 {
-    struct MHD_Response *r = x->websocket != NULL     ? api_websocket_response(x)
+    struct MHD_Response *r = x->websocket != NULL ? api_websocket_response(x)
                              : api_relay_is_stream(x) ? api_relay_response(x)
                                                       : api_stream_response(x);
 

@@ -23,7 +23,7 @@
 #define PING_MS 30000
 
 /* How long the other side may take to say goodbye. */
-#define CLOSE_MS 2000
+#define CLOSE_MS 1000
 
 /* Messages of one WebSocket in a turn, before it is the others' turn. */
 #define TURN_MESSAGES 64

@@ -39,7 +39,7 @@ struct api_messages {
 /* Start the thread. @clock is borrowed. NULL: no memory or descriptors. */
 struct api_websockets *api_websockets_start(const struct mr_clock *clock);
 
-/* Say goodbye to everybody, and wait for them for at most two seconds. Nobody is
+/* Say goodbye to everybody, and wait for them for a second at most. Nobody is
  * served any more. */
 void api_websockets_drain(struct api_websockets *all);
 

@@ -9,9 +9,13 @@
 /* The plugin's reader ends, for ever, at a message that is longer. */
 #define WEBSOCKET_MESSAGE_MAX ((size_t)16384)
 
-/* @message as it may be sent: itself; or, when it is too long, without what
- * nobody needs for a call - the endpoints of the service - and written to
- * @shortened. MR_E_TOOBIG: it is too long without them. MR_E_NOMEM. */
+/* @message as it may be sent: itself; or, when it is too long, without what is
+ * needed least, and written to @shortened. First the endpoints of the service
+ * go, then its metadata, then the longest pairs of the nodes' metadata. What
+ * go-micro selects and calls a node by is short and stays; of a node that is
+ * deleted, its ID is all that counts.
+ *
+ * MR_E_TOOBIG: the names alone are too long. MR_E_NOMEM. */
 MR_MUST_CHECK enum mr_err websocket_message_fit(struct mr_slice message,
                                                 struct mr_buf *shortened,
                                                 struct mr_slice *out_message);

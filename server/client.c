@@ -2,7 +2,12 @@
 /* An agent without -server: its three parts, and what the API asks of them. */
 #include "server/client.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/agent.h"
 #include "server/link.h"
 #include "server/local.h"
@@ -122,6 +127,42 @@ static void host_forward_cancel(void *arg, struct mr_api_forward *forward)
     server_link_cancel(a->link, forward);
 }
 
+static bool host_upstream(void *arg, struct mr_api_upstream *out)
+{
+    const struct server_agent *a = arg;
+    struct server_link_status status;
+    struct mr_hostport at;
+
+    server_link_status(a->link, &status);
+    memset(out, 0, sizeof *out);
+    if (!status.is_connected ||
+        mr_hostport_parse(status.server, 0, &at, NULL) != MR_OK) {
+        return false;
+    }
+    (void)snprintf(out->host, sizeof out->host, "%.63s", status.server);
+    memcpy(out->cluster, status.cluster, sizeof out->cluster);
+    if (inet_pton(AF_INET, at.host, &out->address.v4.sin_addr) == 1) {
+        out->address.v4.sin_family = AF_INET;
+        out->address.v4.sin_port = htons(at.port);
+        out->address_len = sizeof out->address.v4;
+        return true;
+    }
+    if (inet_pton(AF_INET6, at.host, &out->address.v6.sin6_addr) == 1) {
+        out->address.v6.sin6_family = AF_INET6;
+        out->address.v6.sin6_port = htons(at.port);
+        out->address_len = sizeof out->address.v6;
+        return true;
+    }
+    return false;
+}
+
+static void host_doubt(void *arg)
+{
+    const struct server_agent *a = arg;
+
+    server_link_doubt(a->link);
+}
+
 static void host_join(void *arg, const char *address, mr_api_host_cb cb,
                       void *request)
 {
@@ -188,5 +229,7 @@ void server_client_host(struct server_agent *agent, struct mr_api_host *host)
     host->renew = host_renew;
     host->forward = host_forward;
     host->forward_cancel = host_forward_cancel;
+    host->upstream = host_upstream;
+    host->doubt = host_doubt;
     host->join = host_join;
 }

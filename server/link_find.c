@@ -259,6 +259,22 @@ static enum mr_err keep_join(struct link_find *f, const char *address)
     return MR_OK;
 }
 
+/* Where @t went, as an address that needs no resolving, in @address if it is
+ * known: who uses it later must not wait for a resolver. */
+static void make_numeric(const struct link_transfer *t,
+                         char address[LINK_ADDRESS_MAX])
+{
+    char *ip = NULL;
+    long port = 0;
+
+    if (curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_IP, &ip) == CURLE_OK &&
+        curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_PORT, &port) == CURLE_OK &&
+        ip != NULL && mr_ip_family(ip) != 0) {
+        (void)snprintf(address, LINK_ADDRESS_MAX,
+                       mr_ip_family(ip) == 6 ? "[%s]:%ld" : "%s:%ld", ip, port);
+    }
+}
+
 static void on_probed(struct link_transfer *t, CURLcode code)
 {
     struct link_probe *p = mr_container_of(t, struct link_probe, transfer);
@@ -274,6 +290,9 @@ static void on_probed(struct link_transfer *t, CURLcode code)
         enum mr_err err = good ? keep_join(f, address) : MR_E_UNREACHABLE;
 
         p->cb(p->request, err, good ? NULL : f->why);
+    }
+    if (good) {
+        make_numeric(t, address);
     }
     probe_free(p);
     if (is_refresh) {
