@@ -364,6 +364,7 @@ watches: all
 bench: all
 	$(Q)$(PYTHON) tests/bench/bench.py --binary $(OUT)/microreg --out $(BUILD)/bench.json $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 	$(Q)$(PYTHON) tests/bench/leases.py --binary $(OUT)/microreg $(if $(filter 1,$(BENCH_QUICK)),--quick)
+	$(Q)$(PYTHON) tests/bench/registry.py --binary $(OUT)/microreg $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 
 .PHONY: cover
 ## cover         line coverage of unit, by file
