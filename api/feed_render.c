@@ -315,16 +315,52 @@ static enum mr_err collect(struct feed_render *r, enum mr_kv_action action,
     return err;
 }
 
-/* As collect(), a delete of the instance with its service as it was before. */
-static enum mr_err collect_left(struct feed_render *r,
-                                const struct mr_kv_change *change)
+/* What @change says of the instance before; only with change->was_service. */
+static struct mr_kv_instance before(const struct mr_kv_change *change)
 {
-    struct mr_kv_instance before = *change->u.instance;
-    struct mr_kv_change left = *change;
+    struct mr_kv_instance instance = *change->u.instance;
 
-    before.service = change->was_service;
-    left.u.instance = &before;
-    return collect(r, MR_KV_ACTION_DELETE, &left);
+    instance.node = change->was_node;
+    instance.service = change->was_service;
+    return instance;
+}
+
+/* An update of what go-micro sees; nothing when it sees the very same. It keeps
+ * nodes by version: one that gets another version leaves the old one and joins
+ * the new one. */
+static enum mr_err collect_update(struct feed_render *r,
+                                  const struct mr_kv_change *change)
+{
+    struct mr_kv_instance was_instance = before(change);
+    struct mr_kv_change was = *change;
+    size_t events = r->events.len;
+    size_t start = r->objects.len;
+    size_t middle;
+    enum mr_err err;
+
+    was.u.instance = &was_instance;
+    err = collect(r, MR_KV_ACTION_DELETE, &was);
+    middle = r->objects.len;
+    if (err == MR_OK) {
+        err = collect(r, MR_KV_ACTION_CREATE, change);
+    }
+    if (err != MR_OK || mr_buf_failed(&r->objects) ||
+        registry_version_differs(change->was_service,
+                                 change->u.instance->service)) {
+        return err;
+    }
+    struct mr_slice old = mr_slice(r->objects.data + start, middle - start);
+    struct mr_slice new =
+        mr_slice(r->objects.data + middle, r->objects.len - middle);
+    struct event event = {MR_KV_ACTION_UPDATE, middle, new.len};
+
+    r->events.len = events;
+    if (mr_slice_eq(old, new)) {
+        r->objects.len = start;
+    } else {
+        mr_buf_add(&r->events, &event, sizeof event);
+    }
+    return MR_OK;
 }
 
 /* Take up the object of @change, which to the readers is @action. */
@@ -332,23 +368,25 @@ static enum mr_err collect_shown(struct feed_render *r,
                                  enum mr_kv_action action,
                                  const struct mr_kv_change *change)
 {
-    enum mr_err err = MR_OK;
-
-    if (change->was_service == NULL) {
+    if (r->list == NULL || action != MR_KV_ACTION_UPDATE) {
         return collect(r, action, change);
     }
-    if (action == MR_KV_ACTION_DELETE) {
-        return collect_left(r, change);
+    /* go-micro sees no checks. */
+    return change->was_service == NULL ? MR_OK : collect_update(r, change);
+}
+
+/* As collect_shown(); go-micro's nodes leave the version that they had. */
+static enum mr_err collect_hidden(struct feed_render *r,
+                                  const struct mr_kv_change *change)
+{
+    struct mr_kv_instance was_instance;
+    struct mr_kv_change was = *change;
+
+    if (r->list != NULL && change->was_service != NULL) {
+        was_instance = before(change);
+        was.u.instance = &was_instance;
     }
-    /* go-micro keeps nodes by version: one that gets another version leaves the
-     * old one and joins the new one. */
-    if (action == MR_KV_ACTION_UPDATE && r->list != NULL &&
-        registry_version_differs(change->was_service,
-                                 change->u.instance->service)) {
-        err = collect_left(r, change);
-        action = MR_KV_ACTION_CREATE;
-    }
-    return err != MR_OK ? err : collect(r, action, change);
+    return collect(r, MR_KV_ACTION_DELETE, &was);
 }
 
 enum mr_err feed_render_change(struct feed_render *r,
@@ -358,7 +396,8 @@ enum mr_err feed_render_change(struct feed_render *r,
     enum mr_err err = MR_OK;
 
     if (filter(r, change, &action)) {
-        err = collect_shown(r, action, change);
+        err = action == MR_KV_ACTION_DELETE ? collect_hidden(r, change)
+                                            : collect_shown(r, action, change);
     }
     if (err == MR_OK) {
         err = check_buffers(r);

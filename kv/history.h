@@ -10,8 +10,8 @@
  *   NODE      packed Node
  *   CHECK     packed Check
  *   NAME      packed Service with name, tags and the instances as its port
- *   INSTANCE  [Service before, ]Node, Service, Checks, each packed behind its
- *             u32 length
+ *   INSTANCE  [Node and Service before, ]Node, Service, Checks, each packed
+ *             behind its u32 length
  */
 #ifndef MR_KV_HISTORY_INTERNAL_H
 #define MR_KV_HISTORY_INTERNAL_H
@@ -26,7 +26,7 @@ struct kv_event_head {
     uint8_t object;  /* enum mr_kv_object */
     uint8_t action;  /* enum mr_kv_action */
     uint8_t was_len; /* Of the status before, the first of what follows. */
-    bool has_before; /* INSTANCE: the service before comes first. */
+    bool has_before; /* INSTANCE: node and service before come first. */
     uint64_t name;   /* Hash of the lower name of the node or service. */
 };
 

@@ -160,9 +160,13 @@ decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
     size_t cap;
     size_t n = 0;
 
-    d->was_service =
-        has_before ? unpack(d, &mr__service__descriptor, take_part(&object))
-                   : NULL;
+    d->was_node = NULL;
+    d->was_service = NULL;
+    if (has_before) {
+        d->was_node = unpack(d, &mr__node__descriptor, take_part(&object));
+        d->was_service =
+            unpack(d, &mr__service__descriptor, take_part(&object));
+    }
     d->instance.node = unpack(d, &mr__node__descriptor, take_part(&object));
     d->instance.service =
         unpack(d, &mr__service__descriptor, take_part(&object));
@@ -177,7 +181,9 @@ decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
     d->instance.checks = checks;
     d->instance.n_checks = n;
     return d->instance.node == NULL || d->instance.service == NULL ||
-                   checks == NULL || (has_before && d->was_service == NULL)
+                   checks == NULL ||
+                   (has_before &&
+                    (d->was_node == NULL || d->was_service == NULL))
                ? NULL
                : &d->instance;
 }
@@ -211,6 +217,7 @@ enum mr_err kv_decode_event(struct kv_decoder *d,
     case MR_KV_OBJECT_INSTANCE:
         decoded = change->u.instance =
             decode_instance(d, object, head->has_before);
+        change->was_node = d->was_node;
         change->was_service = d->was_service;
         break;
     }

@@ -32,6 +32,7 @@ struct kv_decoder {
     Mr__Key key;
     struct mr_kv_service_name name;
     struct mr_kv_instance instance;
+    const Mr__Node *was_node;
     const Mr__Service *was_service;
 };
 

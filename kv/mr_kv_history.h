@@ -49,7 +49,9 @@ struct mr_kv_change {
     /* CHECK: its status before; INSTANCE: the worst of its checks' statuses
      * before (critical, warning, passing). "" for a create and others. */
     const char *was_status;
-    /* INSTANCE, an update of the service itself: as it was before. Else NULL. */
+    /* INSTANCE: an update of more than checks: as they were before. Else
+     * NULL. */
+    const Mr__Node *was_node;
     const Mr__Service *was_service;
     union {
         const Mr__Key *key;

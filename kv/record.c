@@ -288,24 +288,19 @@ static void record_nodes(struct kv_recorder *r)
     }
 }
 
-/* The part at the front of @bytes with its length; moves behind it. */
-static struct mr_slice take_part(struct mr_slice *bytes)
+/* The node and the service of a packed instance, with their lengths. */
+static struct mr_slice first_parts(struct mr_slice instance)
 {
-    struct mr_slice part = *bytes;
-    uint32_t len;
+    const uint8_t *bytes = instance.data;
+    size_t at = 0;
 
-    memcpy(&len, bytes->data, sizeof len);
-    part.len = sizeof len + len;
-    bytes->data = (const uint8_t *)bytes->data + part.len;
-    bytes->len -= part.len;
-    return part;
-}
+    for (int i = 0; i < 2; i++) {
+        uint32_t len;
 
-/* The service of a packed instance, with its length. */
-static struct mr_slice service_part(struct mr_slice instance)
-{
-    (void)take_part(&instance); /* The node. */
-    return take_part(&instance);
+        memcpy(&len, bytes + at, sizeof len);
+        at += sizeof len + len;
+    }
+    return mr_slice(bytes, at);
 }
 
 /* As add_difference(), of an instance. */
@@ -316,13 +311,13 @@ static void add_instance(struct kv_recorder *r, struct mr_slice name,
                                  .action = MR_KV_ACTION_UPDATE,
                                  .has_before = true,
                                  .name = kv_event_name(name)};
-    struct mr_slice service;
+    struct mr_slice before;
 
     if (r->before.len > 0 && r->after.len > 0) {
-        service = service_part(mr_buf_slice(&r->before));
-        if (!mr_slice_eq(service, service_part(mr_buf_slice(&r->after)))) {
+        before = first_parts(mr_buf_slice(&r->before));
+        if (!mr_slice_eq(before, first_parts(mr_buf_slice(&r->after)))) {
             mr_buf_reset(&r->object);
-            mr_buf_add(&r->object, service.data, service.len);
+            mr_buf_add(&r->object, before.data, before.len);
             mr_buf_add(&r->object, r->after.data, r->after.len);
             add_event(r, head, was, mr_buf_slice(&r->object));
             return;

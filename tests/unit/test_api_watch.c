@@ -475,6 +475,27 @@ static void node_that_gets_another_version_leaves_the_old_one(void **state)
     close_stream(s);
 }
 
+/* A change of what go-micro does not see is none to its watchers. */
+static void registry_hears_of_what_it_shows_only(void **state)
+{
+    struct fixture *f = *state;
+    struct stream *s = open_stream(f, "/registry/watch?service=web", "");
+
+    expect_line(s, "synced", rev(f, 0), false);
+    catalog(f, SERVICE("passing"));
+    catalog(f, SERVICE("warning"));
+    catalog(f, "{\"Node\":\"web1\",\"Address\":\"10.0.0.1\",\"NodeMeta\":{"
+               "\"rack\":\"7\"}}");
+    catalog(f, "{\"Node\":\"web1\",\"Address\":\"10.0.0.2\"}");
+    catalog(f, SERVICE("critical")); /* With the first address again. */
+    expect_node(s, "create", false, "web", "w1");
+    expect_node(s, "update", false, "web", "w1");
+    assert_int_equal(json_integer_value(json_object_get(s->json, "index")),
+                     rev(f, 4));
+    expect_node(s, "delete", false, "web", "w1");
+    close_stream(s);
+}
+
 static void service_that_joins_a_stream_begins_with_its_snapshot(void **state)
 {
     struct fixture *f = *state;
@@ -661,6 +682,7 @@ int main(void)
         with_service(lists_are_told),
         with_service(one_stream_tells_of_several_services),
         with_service(node_that_gets_another_version_leaves_the_old_one),
+        with_service(registry_hears_of_what_it_shows_only),
         with_service(service_that_joins_a_stream_begins_with_its_snapshot),
         with_service(server_sent_events_carry_ids_and_resume),
         with_service(silence_is_broken_by_progress),
