@@ -518,7 +518,7 @@ static int verify(struct verify *v, uint64_t duration_ms)
 int server_cli_watch_verify(struct server_cli *cli)
 {
     struct verify *v = mr_calloc(1, sizeof *v);
-    uint64_t duration_ms;
+    uint64_t duration_ms = 0;
     int status;
 
     if (v == NULL) {

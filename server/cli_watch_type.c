@@ -474,7 +474,7 @@ static void complain(struct handled *h, uint64_t n_failed)
 {
     uint64_t ms = RETRY_MS * n_failed * n_failed;
     uint64_t until;
-    time_t at = time(NULL);
+    time_t at = (time_t)(mr_clock_system()->wall_ms(mr_clock_system()) / 1000);
     struct tm utc;
     char text[32];
 
