@@ -1,6 +1,6 @@
 module github.com/microreg/microreg/client-lib/go/micro4
 
-go 1.21
+go 1.22.0
 
 require (
 	github.com/microreg/microreg/client-lib v0.4.0
