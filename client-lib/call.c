@@ -407,15 +407,14 @@ static bool is_canceled(const struct run *run)
 
 static uint64_t next_moment(const struct run *run, uint64_t now_ms)
 {
+    uint64_t start = run->n_running == 0 ? run->pause_ms : run->hedge_ms;
     uint64_t at = run->deadline_ms;
 
     if (run->call->cancel != NULL && now_ms + CANCEL_POLL_MS < at) {
         at = now_ms + CANCEL_POLL_MS;
     }
-    if (run->n_running == 0 && run->pause_ms < at) {
-        at = run->pause_ms;
-    } else if (run->n_tried < run->servers->n && run->hedge_ms < at) {
-        at = run->hedge_ms;
+    if (run->n_tried < run->servers->n && start < at) {
+        at = start;
     }
     return at;
 }

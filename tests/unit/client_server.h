@@ -136,6 +136,17 @@ static inline const char *fake_request(struct fake_server *fake, int n)
     return fake->requests[n - 1];
 }
 
+/* How many requests there were. */
+static inline int fake_count(struct fake_server *fake)
+{
+    int n;
+
+    pthread_mutex_lock(&fake->lock);
+    n = fake->n;
+    pthread_mutex_unlock(&fake->lock);
+    return n;
+}
+
 /* Send more on the n-th connection, or end it with NULL. */
 static inline void fake_send(struct fake_server *fake, int n, const char *text)
 {

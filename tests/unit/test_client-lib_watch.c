@@ -101,9 +101,9 @@ static void a_snapshot_comes_first(void **state)
     fake_send(&f.fake, 1, NODE(7, "delete", "", "y", "1"));
     expect(&f, MICROREG_DELETE, 7, "y", "1");
     expect_nothing(&f);
-    assert_non_null(strstr(f.fake.requests[0], "POST /registry/watch?"));
+    assert_non_null(strstr(fake_request(&f.fake, 1), "POST /registry/watch?"));
     assert_non_null(
-        strstr(f.fake.requests[0], "{\"services\":[{\"name\":\"a\"}]}"));
+        strstr(fake_request(&f.fake, 1), "{\"services\":[{\"name\":\"a\"}]}"));
     end(&f);
 }
 
@@ -209,7 +209,7 @@ static void watches_share_one_stream(void **state)
     expect(&f, MICROREG_DELETE, 6, "x", "1");
     f.watch = second;
     expect(&f, MICROREG_DELETE, 6, "x", "1");
-    assert_int_equal(f.fake.n, 1);
+    assert_int_equal(fake_count(&f.fake), 1);
     microreg_watch_close(first);
     end(&f);
 }
@@ -279,7 +279,7 @@ static void silence_ends_a_connection(void **state)
     expect(&f, MICROREG_CREATE, 5, "x", "1");
     expect(&f, MICROREG_SYNCED, 5, "", "");
     expect(&f, MICROREG_UPDATE, 6, "x", "2");
-    assert_int_equal(f.fake.n, 2);
+    assert_int_equal(fake_count(&f.fake), 2);
     end(&f);
 }
 
