@@ -435,6 +435,7 @@ static void finish(struct verify *v)
         turn(v);
     }
     /* What was read meanwhile can be judged when the next marks have come. */
+    v->is_closing = true;
     until_ms = v->loop.now_ms + CLAIMS_MS;
     while (has_claims(v) && v->loop.now_ms < until_ms) {
         turn(v);

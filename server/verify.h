@@ -179,7 +179,8 @@ struct verify {
     uint64_t random;
     uint64_t rate;
     size_t n_slow;
-    bool is_ending; /* Nothing new begins. */
+    bool is_ending;  /* Nothing is written any more. */
+    bool is_closing; /* And nothing asked. */
 };
 
 /* A random number below @limit, which is not 0. */

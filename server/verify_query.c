@@ -238,7 +238,7 @@ void verify_query_tick(struct verify_query *q)
 
     judge_claims(q);
     if (q->next_ms != 0) {
-        if (now_ms >= q->next_ms) {
+        if (now_ms >= q->next_ms && !q->v->is_closing) {
             ask(q);
         }
     } else if (now_ms - q->asked_ms > (uint64_t)2 * WAIT_MS) {
