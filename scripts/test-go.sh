@@ -54,6 +54,19 @@ test_here
 run env CGO_ENABLED=0 go vet ./...
 run env CGO_ENABLED=0 go test -count=1 -parallel 16 -timeout "${TEST_S}s" -run Conformance .
 
+# The programs of tests/integration/test_fleet.py and of the greeter.
+for folder in ../../tests/fleet/* ../../examples/greeter/go; do
+	pushd "$folder" >/dev/null || exit 1
+	unformatted=$(gofmt -l .)
+	[[ -z $unformatted ]] || failed+=("gofmt: $folder: $unformatted")
+	if timeout "$DOWNLOAD_S" go mod download; then
+		run go vet ./...
+	else
+		skipped+=("$folder: its modules cannot be downloaded (see above)")
+	fi
+	popd >/dev/null || exit 1
+done
+
 # The backends side by side: most of their time they wait for TTLs.
 backend() {
 	local name=$1 log=$2

@@ -86,7 +86,7 @@ build() {
 	[[ ${#missing[@]} == 0 ]] || die "missing here: ${missing[*]}"
 	mkdir -p "$BUILD"
 	# Go does not see by itself that the C library has changed.
-	CGO_CFLAGS="-g -O2 -DMRG_SOURCES=$(cat "$ROOT"/client-lib/*.[ch] | cksum | cut -d ' ' -f 1)"
+	CGO_CFLAGS="-g -O2 -DMICROREG_SOURCES=$(cat "$ROOT"/client-lib/*.[ch] | cksum | cut -d' ' -f1)"
 	export CGO_CFLAGS
 	(cd go && go build -o "$BUILD/go-service" ./service &&
 		go build -o "$BUILD/go-client" ./client)

@@ -10,6 +10,7 @@ import pytest
 
 from cluster import POLL_S, die_with_parent, eventually
 from fleet import Native, Program, Wire, built, gone
+from test_agents import agents  # noqa: F401 (a fixture)
 
 CONSUL = ["micro5", "micro4", "micro2"]  # Their go-micro has the plugin.
 TTL_S = 2.0
@@ -180,7 +181,22 @@ def complete(sides, made):
 
 @pytest.mark.parametrize("module", CONSUL)
 def test_a_mixed_fleet_sees_itself_from_every_side(shared, programs, module):
-    sides = sides_of(shared, programs, module)
+    live_and_die(sides_of(shared, programs, module), module, shared[0].address)
+
+
+def test_a_mixed_fleet_at_agents_sees_itself_from_every_side(
+        cluster, programs, agents):
+    """Each program has the agent of its own machine."""
+    each = agents(cluster, 3)
+    sides = {kind: side for agent, kind in zip(each, ["microreg", "consul",
+                                                      "proxy"])
+             for k, side in sides_of([agent], programs, "micro5").items()
+             if k == kind}
+    live_and_die(sides, "agents", cluster[0].address)
+
+
+def live_and_die(sides, module, address):
+    """The life of a fleet, all in all."""
     made = {kind: service(f"{module}.on.{kind}", f"{module}-{kind}-1",
                           f"10.0.0.{i}:90{i}", f"{i}.0")
             for i, kind in enumerate(sides, 1)}
@@ -200,7 +216,7 @@ def test_a_mixed_fleet_sees_itself_from_every_side(shared, programs, module):
 
     # The proxy plugin sends no TTL, so what it registered stays.
     sides["proxy"].kill()
-    last = Native(shared[0].address)
+    last = Native(address)
     assert comparable(last.get(made["proxy"]["name"])) == \
         comparable([made["proxy"]])
     last.deregister(made["proxy"])
@@ -262,6 +278,28 @@ def test_a_mixed_fleet_whose_leader_dies_with_one_of_them(cluster, programs):
         if "consul" not in (kind, of):
             assert not [e for e in watcher.seen
                         if e.get("action") == "delete"], (kind, of)
+
+
+@pytest.mark.parametrize("kind", ["microreg", "consul", "proxy"])
+def test_a_node_with_another_version_leaves_the_old_one_for_all_watchers(
+        shared, programs, kind):
+    """go-micro's cache keeps nodes by version: an update alone would leave the
+    old version's node in it."""
+    sides = sides_of(shared, programs, "micro5")
+    name = f"{kind}.moves"
+    watched = {k: side.watch(name) for k, side in sides.items()}
+    sides[kind].register(service(name, f"{name}-1", version="1.0"), 30)
+    for watcher in watched.values():
+        assert watcher.node(f"{name}-1")["service"]["version"] == "1.0"
+    sides[kind].register(service(name, f"{name}-1", version="2.0"), 30)
+    for watcher in watched.values():
+        told = [watcher.until(lambda e: e.get("action") == "delete" or
+                              e["service"]["version"] == "2.0", "the move")]
+        told.append(watcher.until(lambda e: e["action"] != told[0]["action"],
+                                  "its other half"))
+        assert {(e["action"] == "delete", e["service"]["version"])
+                for e in told} == {(True, "1.0"), (False, "2.0")}
+    sides[kind].deregister(service(name, f"{name}-1"))
 
 
 # ---- watchers of the proxy plugin
