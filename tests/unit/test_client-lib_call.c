@@ -44,7 +44,7 @@ static void begin(struct fixture *f, const char *const *answers, int n)
     memset(&f->error, 0, sizeof f->error);
     fake_start(&f->fake, answers, n, false);
     options.addresses = f->fake.address;
-    options.timeout_ms = 2000;
+    options.timeout_ms = 600;
     options.token = "secret";
     assert_int_equal(microreg_open(&options, &f->client, &f->error),
                      MICROREG_OK);
