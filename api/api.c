@@ -19,7 +19,7 @@
 
 #define DEFAULT_VALUE_MAX ((size_t)512 * 1024)
 /* A request's line and headers and its answer's headers. */
-#define DEFAULT_CONNECTION_MEMORY ((size_t)4096)
+#define DEFAULT_CONNECTION_MEMORY ((size_t)3840)
 #define DEFAULT_CONNECTIONS 20000u
 #define DEFAULT_PER_CLIENT 200u
 #define DEFAULT_QUERY_MS ((uint64_t)5 * 60 * 1000)
@@ -173,7 +173,7 @@ enum mr_err mr_api_start(const struct mr_api_options *options,
         api->relays = api_relays_start(&api->options);
         ok = api->relays != NULL;
     }
-    api->park = ok ? api_park_start(options->clock) : NULL;
+    api->park = ok ? api_park_start(options->clock, options->random) : NULL;
     if (api->park == NULL || api->cache == NULL || api->feeds == NULL ||
         api->websockets == NULL || api->true_response == NULL) {
         api_park_stop(api->park);

@@ -83,6 +83,7 @@ struct api_http {
     uint64_t body_reserved; /* Its share of api->body_bytes. */
     bool close_after;       /* The connection cannot be used again. */
     bool accepts_gzip;
+    bool is_http10;
     bool bad_query;
     const char *location;      /* Of a 301. */
     bool allow;                /* Send Allow. */
@@ -106,6 +107,7 @@ struct api_http {
     struct mr_heap_node deadline; /* In the park's heap. */
     int watched_fd;               /* Watched for the client's going, or -1. */
     bool is_blocking;             /* Between api_block() and api_unblock(). */
+    bool has_left_park;           /* By the park's own doing. */
     atomic_bool is_client_gone;   /* Set by the park, with its lock. */
     /* A stream stays in the park while it sends. */
     atomic_uint_fast64_t quiet_until_ms; /* Later than its place in the heap. */

@@ -43,12 +43,17 @@ const char *api_http_header(const struct api_http *x, const char *name)
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
 }
 
-int api_http_fd(const struct api_http *x)
+static int connection_fd(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-        x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
     return info == NULL ? -1 : info->connect_fd;
+}
+
+int api_http_fd(const struct api_http *x)
+{
+    return connection_fd(x->connection);
 }
 
 void api_http_client(const struct api_http *x, char out[INET6_ADDRSTRLEN])
@@ -157,6 +162,7 @@ static enum MHD_Result begin(struct api_http *x, const char *method,
                              const char *version)
 {
     read_headers(x);
+    x->is_http10 = strcmp(version, "HTTP/1.0") == 0;
     api_dispatch(x, method);
     if (strcmp(version, "HTTP/1.1") == 0 &&
         api_http_header(x, "Host") == NULL) {
@@ -317,11 +323,11 @@ static void on_connection(void *cls, struct MHD_Connection *connection,
 {
     struct mr_api *api = cls;
 
-    (void)connection;
     (void)socket_context;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         atomic_fetch_add_explicit(&api->connections, 1, memory_order_relaxed);
     } else {
+        api_park_forget(api->park, connection_fd(connection));
         atomic_fetch_sub_explicit(&api->connections, 1, memory_order_relaxed);
     }
 }

@@ -12,14 +12,29 @@
 #include <unistd.h>
 
 #include "api/forward.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 #define N_EVENTS 64
+#define EVENT_FD UINT64_MAX /* Told from descriptors of clients. */
 
 /* With at most so many suspended, a resumption is quick enough for the thread
  * that completes a request: the library walks them under its lock. */
 #define DIRECT_MAX 512
 #define STACK_SIZE ((size_t)128 * 1024)
+
+/* So many leave the park under one lock, and then go on. */
+#define BATCH 128
+
+/* What is known of a descriptor. It stays with epoll, for the client's going
+ * only, from its first wait until the connection is closed: ten thousand that
+ * are woken together cost no call of the system. */
+struct client {
+    struct api_http *x; /* Waits, or NULL. */
+    uint32_t number;    /* Of the connections that had the descriptor. */
+    bool is_watched;
+    bool is_gone;
+};
 
 struct api_park {
     const struct mr_clock *clock;
@@ -27,11 +42,12 @@ struct api_park {
     int epoll_fd;
     int event_fd;
     atomic_size_t n_suspended;
-    pthread_mutex_t lock; /* Protects what follows. */
+    atomic_uint_fast64_t jitter; /* A random number after the other. */
+    pthread_mutex_t lock;        /* Protects what follows. */
     struct mr_list woken;
     struct mr_heap deadlines; /* Exchanges that wait for a change. */
-    struct api_http **by_fd;  /* Whose client is watched on a descriptor. */
-    size_t n_by_fd;
+    struct client *clients;   /* By descriptor. */
+    size_t n_clients;
     bool is_closing;   /* Nobody may begin to wait for a change. */
     bool is_signalled; /* event_fd was written and not read yet. */
     bool is_stopping;
@@ -127,38 +143,57 @@ static void on_change(struct mr_kv_waiter *waiter)
  * all come back together (as Consul). */
 static uint64_t end_of_wait(const struct api_http *x)
 {
-    const struct mr_api_options *o = x->req.options;
-    uint64_t jitter =
-        x->wait_ms < 16 ? 0 : mr_random_u64(o->random) % (x->wait_ms / 16);
+    struct api_park *park = x->req.api->park;
+    uint64_t n =
+        atomic_fetch_add_explicit(&park->jitter, 1, memory_order_relaxed);
+    uint64_t random = mr_hash64(mr_slice(&n, sizeof n), 0);
+    uint64_t jitter = x->wait_ms < 16 ? 0 : random % (x->wait_ms / 16);
 
-    return mr_now_ms(o->clock) + x->wait_ms + jitter;
+    return mr_now_ms(x->req.options->clock) + x->wait_ms + jitter;
+}
+
+/* What is known of @fd, with the lock held; NULL: nothing, and no memory. */
+static struct client *client_of(struct api_park *park, int fd)
+{
+    size_t n = ((size_t)fd + 1) * 2;
+
+    if ((size_t)fd >= park->n_clients) {
+        struct client *grown =
+            mr_realloc(park->clients, n * sizeof *park->clients);
+
+        if (grown == NULL) {
+            return NULL;
+        }
+        memset(grown + park->n_clients, 0,
+               (n - park->n_clients) * sizeof *grown);
+        park->clients = grown;
+        park->n_clients = n;
+    }
+    return &park->clients[fd];
 }
 
 /* Watch the client of @x for its going away, with the lock held. One that
  * cannot be watched only keeps its place longer. */
 static void watch_client(struct api_park *park, struct api_http *x, int fd)
 {
-    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT,
-                                .data = {.fd = fd}};
+    struct client *c = fd < 0 ? NULL : client_of(park, fd);
 
-    if (fd < 0) {
+    if (c == NULL) {
         return;
     }
-    if ((size_t)fd >= park->n_by_fd) {
-        size_t n = ((size_t)fd + 1) * 2;
-        struct api_http **grown = mr_realloc(park->by_fd, n * sizeof *grown);
+    struct epoll_event event = {
+        .events = EPOLLRDHUP | EPOLLET,
+        .data = {.u64 = (uint64_t)c->number << 32 | (uint32_t)fd}};
+    int op = c->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
-        if (grown == NULL) {
-            return;
-        }
-        memset(grown + park->n_by_fd, 0, (n - park->n_by_fd) * sizeof *grown);
-        park->by_fd = grown;
-        park->n_by_fd = n;
+    /* Of one that has gone already we hear once more. */
+    if ((!c->is_watched || c->is_gone) &&
+        epoll_ctl(park->epoll_fd, op, fd, &event) != 0) {
+        return;
     }
-    if (epoll_ctl(park->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) {
-        park->by_fd[fd] = x;
-        x->watched_fd = fd;
-    }
+    c->is_watched = true;
+    c->x = x;
+    x->watched_fd = fd;
 }
 
 enum mr_err api_park_add(struct api_park *park, struct api_http *x)
@@ -184,10 +219,16 @@ enum mr_err api_park_add(struct api_park *park, struct api_http *x)
 static void unwatch_client(struct api_park *park, struct api_http *x)
 {
     if (x->watched_fd >= 0) {
-        (void)epoll_ctl(park->epoll_fd, EPOLL_CTL_DEL, x->watched_fd, NULL);
-        park->by_fd[x->watched_fd] = NULL;
+        park->clients[x->watched_fd].x = NULL;
         x->watched_fd = -1;
     }
+}
+
+/* Undo api_park_add(), with the lock held. */
+static void leave(struct api_park *park, struct api_http *x)
+{
+    unwatch_client(park, x);
+    mr_heap_remove(&park->deadlines, &x->deadline);
 }
 
 void api_park_remove(struct api_http *x)
@@ -195,8 +236,21 @@ void api_park_remove(struct api_http *x)
     struct api_park *park = x->req.api->park;
 
     pthread_mutex_lock(&park->lock);
-    unwatch_client(park, x);
-    mr_heap_remove(&park->deadlines, &x->deadline);
+    leave(park, x);
+    pthread_mutex_unlock(&park->lock);
+}
+
+void api_park_forget(struct api_park *park, int fd)
+{
+    pthread_mutex_lock(&park->lock);
+    if (fd >= 0 && (size_t)fd < park->n_clients) {
+        struct client *c = &park->clients[fd];
+
+        if (c->is_watched) {
+            (void)epoll_ctl(park->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        }
+        *c = (struct client){.number = c->number + 1};
+    }
     pthread_mutex_unlock(&park->lock);
 }
 
@@ -223,7 +277,8 @@ void api_park_unwatch(struct api_http *x)
 /* Take the waiter back; after this the hub does not touch the exchange. */
 static void cancel_waiter(struct api_http *x)
 {
-    if (mr_kv_wait_cancel(x->req.options->kv, &x->op.waiter)) {
+    if (atomic_load(&x->waiter_fired) ||
+        mr_kv_wait_cancel(x->req.options->kv, &x->op.waiter)) {
         return;
     }
     while (!atomic_load(&x->waiter_fired)) {
@@ -242,6 +297,7 @@ bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err)
     }
     api_wait_arm(x);
     atomic_store(&x->waiter_fired, false);
+    x->has_left_park = false;
     x->op.waiter = (struct mr_kv_waiter){.wake = on_change};
     enum mr_err err =
         mr_kv_wait(x->req.options->kv, &x->op.waiter, &topic, revision);
@@ -271,7 +327,9 @@ void api_unblock(struct api_http *x)
         return;
     }
     x->is_blocking = false;
-    api_park_remove(x);
+    if (!x->has_left_park) {
+        api_park_remove(x);
+    }
     cancel_waiter(x);
     if (mr_now_ms(x->req.options->clock) >= x->wait_until_ms ||
         x->is_client_gone) {
@@ -331,12 +389,16 @@ static void wake_due(struct api_park *park)
 }
 
 /* A watched client went away. With the lock. The event may be older than the
- * table: an exchange that has left the park meanwhile is not in it any more, and
- * one that came on the same descriptor is answered early, as if timed out. */
-static void on_hangup(struct api_park *park, int fd)
+ * table: then the descriptor has another connection, with another number. */
+static void on_hangup(struct api_park *park, uint64_t which)
 {
-    struct api_http *x = park->by_fd[fd];
+    struct client *c = &park->clients[(uint32_t)which];
+    struct api_http *x = c->x;
 
+    if (c->number != which >> 32) {
+        return;
+    }
+    c->is_gone = true;
     if (x != NULL && x->is_forwarding) {
         api_forward_cancel(x);
     } else if (x != NULL) {
@@ -347,47 +409,66 @@ static void on_hangup(struct api_park *park, int fd)
 
 /* Handle what epoll_wait() reported; false: stop. */
 static bool turn(struct api_park *park, const struct epoll_event *events,
-                 int n_events, struct mr_list *out_woken)
+                 int n_events)
 {
     uint64_t count;
     bool goes_on;
 
     pthread_mutex_lock(&park->lock);
     for (int i = 0; i < n_events; i++) {
-        if (events[i].data.fd != park->event_fd) {
-            on_hangup(park, events[i].data.fd);
+        if (events[i].data.u64 != EVENT_FD) {
+            on_hangup(park, events[i].data.u64);
         } else if (read(park->event_fd, &count, sizeof count) > 0) {
             park->is_signalled = false;
         }
     }
     wake_due(park);
-    mr_list_move(out_woken, &park->woken);
     goes_on = !park->is_stopping;
     pthread_mutex_unlock(&park->lock);
     return goes_on;
+}
+
+/* Let some of the woken go on; false: there are none. Those that wait for one
+ * change leave the park here, a batch under one lock, so that the workers do
+ * not fight for it. */
+static bool resume_some(struct api_park *park)
+{
+    struct api_http *woken[BATCH];
+    size_t n = 0;
+
+    pthread_mutex_lock(&park->lock);
+    while (n < BATCH && !mr_list_empty(&park->woken)) {
+        struct api_http *x = mr_container_of(mr_list_pop(&park->woken),
+                                             struct api_http, park_link);
+
+        if (x->is_blocking) {
+            leave(park, x);
+            x->has_left_park = true;
+        }
+        woken[n++] = x;
+    }
+    pthread_mutex_unlock(&park->lock);
+    for (size_t i = 0; i < n; i++) {
+        api_http_resume(woken[i]);
+    }
+    atomic_fetch_sub(&park->n_suspended, n);
+    return n > 0;
 }
 
 static void *run(void *arg)
 {
     struct api_park *park = arg;
     struct epoll_event events[N_EVENTS];
-    struct mr_list woken;
     bool goes_on = true;
 
-    mr_list_init(&woken);
     while (goes_on) {
         pthread_mutex_lock(&park->lock);
         int timeout = next_timeout(park);
         pthread_mutex_unlock(&park->lock);
         int n = epoll_wait(park->epoll_fd, events, N_EVENTS, timeout);
 
-        goes_on = turn(park, events, n < 0 ? 0 : n, &woken);
-        while (!mr_list_empty(&woken)) {
-            struct api_http *x = mr_container_of(mr_list_pop(&woken),
-                                                 struct api_http, park_link);
-
-            api_http_resume(x);
-            atomic_fetch_sub(&park->n_suspended, 1);
+        goes_on = turn(park, events, n < 0 ? 0 : n);
+        while (resume_some(park)) {
         }
     }
     return NULL;
@@ -401,7 +482,7 @@ static bool open_descriptors(struct api_park *park)
 
     park->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     park->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    event.data.fd = park->event_fd;
+    event.data.u64 = EVENT_FD;
     return park->epoll_fd >= 0 && park->event_fd >= 0 &&
            epoll_ctl(park->epoll_fd, EPOLL_CTL_ADD, park->event_fd, &event) ==
                0;
@@ -416,12 +497,13 @@ static void release(struct api_park *park)
         close(park->event_fd);
     }
     mr_heap_deinit(&park->deadlines);
-    mr_free(park->by_fd);
+    mr_free(park->clients);
     pthread_mutex_destroy(&park->lock);
     mr_free(park);
 }
 
-struct api_park *api_park_start(const struct mr_clock *clock)
+struct api_park *api_park_start(const struct mr_clock *clock,
+                                const struct mr_random *random)
 {
     struct api_park *park = mr_calloc(1, sizeof *park);
     pthread_attr_t attr;
@@ -430,6 +512,7 @@ struct api_park *api_park_start(const struct mr_clock *clock)
         return NULL;
     }
     park->clock = clock;
+    atomic_init(&park->jitter, mr_random_u64(random));
     pthread_mutex_init(&park->lock, NULL);
     mr_list_init(&park->woken);
     mr_heap_init(&park->deadlines);

@@ -17,7 +17,8 @@
 struct api_park;
 
 /* Start the thread. @clock is borrowed. NULL: no memory or descriptors. */
-struct api_park *api_park_start(const struct mr_clock *clock);
+struct api_park *api_park_start(const struct mr_clock *clock,
+                                const struct mr_random *random);
 
 /* Wake every exchange that waits for a change, and let no other begin to: the
  * service is ending. */
@@ -40,6 +41,9 @@ MR_MUST_CHECK enum mr_err api_park_add(struct api_park *park,
 
 /* The end of that. Worker. */
 void api_park_remove(struct api_http *x);
+
+/* The connection whose socket is @fd is about to be closed. Worker. */
+void api_park_forget(struct api_park *park, int fd);
 
 /* Watch the client of @x, which waits for a server's answer: when it goes away
  * api_forward_cancel() is called. Worker. */
