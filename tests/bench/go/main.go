@@ -138,7 +138,8 @@ func settle(r registry.Registry) {
 // told is how long it takes until a watcher knows of a registration: the median
 // of a hundred, in milliseconds.
 func told(r registry.Registry) float64 {
-	w, err := r.Watch(registry.WatchService("bench-watch"))
+	name := fmt.Sprintf("bench-watch-%d", time.Now().UnixNano())
+	w, err := r.Watch(registry.WatchService(name))
 	check(err)
 	defer w.Stop()
 	events := make(chan *registry.Result, 1000)
@@ -154,7 +155,7 @@ func told(r registry.Registry) float64 {
 	time.Sleep(500 * time.Millisecond)
 	var times []float64
 	for i := range 100 {
-		s := service("bench-watch", fmt.Sprintf("bench-watch-%d", i), i)
+		s := service(name, fmt.Sprintf("%s-%d", name, i), i)
 		began := time.Now()
 		check(r.Register(s, registry.RegisterTTL(ttl)))
 		for waiting := true; waiting; {
