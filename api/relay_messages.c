@@ -25,8 +25,8 @@
 
 /* Of the lines that the server sends when nothing happens; twice of it is too
  * long a silence. */
-#define PROGRESS "progress=10s"
-#define SILENCE_MS 20000
+#define PROGRESS "progress=5s"
+#define SILENCE_MS 10000
 
 struct relay_messages {
     struct api_messages base;

@@ -60,10 +60,9 @@ static ssize_t on_recv(wslay_event_context_ptr ctx, uint8_t *buf, size_t len,
         f->n_read += (size_t)n;
         return n;
     }
-    wslay_event_set_error(ctx,
-                          n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)
-                              ? WSLAY_ERR_WOULDBLOCK
-                              : WSLAY_ERR_CALLBACK_FAILURE);
+    f->is_gone = n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+    wslay_event_set_error(ctx, f->is_gone ? WSLAY_ERR_CALLBACK_FAILURE
+                                          : WSLAY_ERR_WOULDBLOCK);
     return -1;
 }
 
@@ -135,7 +134,13 @@ static enum mr_err error_of(int code)
 enum mr_err websocket_frames_read(struct websocket_frames *f)
 {
     f->n_read = 0;
-    return error_of(wslay_event_recv(f->wslay));
+    int code = wslay_event_recv(f->wslay);
+
+    if (code == 0 || code == WSLAY_ERR_NOMEM || f->is_gone) {
+        return error_of(code);
+    }
+    wslay_event_shutdown_read(f->wslay); /* No frames: its close is queued. */
+    return MR_OK;
 }
 
 enum mr_err websocket_frames_write(struct websocket_frames *f)

@@ -33,6 +33,7 @@ struct websocket_frames {
     size_t ahead_len;
     size_t ahead_at;
     size_t n_read;  /* In this turn. */
+    bool is_gone;   /* The connection has ended. */
     bool has_heard; /* Set when anything came; the caller clears it. */
 };
 
