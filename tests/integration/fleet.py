@@ -79,9 +79,10 @@ class Refused(Exception):
 class Watched:
     """The events of one watcher, in the order they came."""
 
-    def __init__(self):
+    def __init__(self, stop):
         self.events = queue.Queue()
         self.seen = []
+        self.stop = stop  # Called, it ends the watcher.
 
     def tell(self, event):
         event["at"] = time.monotonic()
@@ -175,7 +176,8 @@ class Program:
 
     def watch(self, name):
         number = next(self.ids)
-        watched = self.watches[number] = Watched()
+        watched = self.watches[number] = Watched(
+            lambda: self.ask("stop", watch=number))
         self.ask("watch", number=number, name=name)
         return watched
 
@@ -219,10 +221,10 @@ class Wire:
         return sorted({s["name"] for s in self._ask("GET", "/registry")})
 
     def watch(self, name):
-        watched = Watched()
         ws = WebSocket(self.addresses[0],
                        "/registry" + (f"?service={name}" if name else ""))
         self.sockets.append(ws)
+        watched = Watched(ws.close)
 
         def read():
             with contextlib.suppress(OSError):

@@ -135,6 +135,34 @@ def test_a_watcher_of_the_consul_plugin_sees_every_change(
     watched.node(f"{name}-2", ["delete"])
 
 
+@pytest.mark.parametrize("module", CONSUL)
+def test_the_consul_plugin_passes_over_addresses_that_are_dead(
+        shared, programs, module):
+    """It tries them when it begins; one without a port means 8500."""
+    dead = [f"{shared.net.address(77)}:8500", f"{shared[0].address}:1"]
+    one = programs(Program, module, "consul", [*dead, shared[2].address])
+    made = service(f"{module}.passes", f"{module}.passes-1")
+    one.register(made, 30)
+    assert comparable(one.get(made["name"])) == comparable([made])
+    one.deregister(made)
+
+
+def test_the_consul_plugin_of_version_2_watches_all_services(shared, programs):
+    watched = programs(Program, "micro2", "consul", addresses(shared)).watch("")
+    native = Native(shared[0].address)
+    made = [service(f"all.{i}", f"all.{i}-1") for i in range(50)]
+    for one in made:
+        native.register(one, 30)
+    left = {one["name"] for one in made}
+    while left:
+        event = watched.until(lambda e: e["service"]["nodes"], f"all of {left}")
+        left.discard(event["service"]["name"])
+    native.deregister(made[7])
+    watched.node("all.7-1", ["delete"])
+    for one in made:
+        native.deregister(one)
+
+
 def test_watchers_of_the_consul_plugin_live_through_a_new_leader(
         cluster, programs):
     leader = cluster.wait_leader()
@@ -278,6 +306,22 @@ def test_a_mixed_fleet_whose_leader_dies_with_one_of_them(cluster, programs):
         if "consul" not in (kind, of):
             assert not [e for e in watcher.seen
                         if e.get("action") == "delete"], (kind, of)
+
+
+@pytest.mark.parametrize("kind", ["microreg", "proxy"])
+def test_all_nodes_of_a_registration_are_seen_from_every_side(
+        shared, programs, kind):
+    """The consul plugin registers the first one only."""
+    sides = sides_of(shared, programs, "micro5")
+    made = service(f"{kind}.many", "many-0")
+    made["nodes"] = [{"id": f"many-{i}", "address": f"10.0.1.{i}:80",
+                      "metadata": {"i": str(i)}} for i in range(20)]
+    sides[kind].register(made, 30)
+    for side in sides.values():
+        assert comparable(side.get(made["name"])) == comparable([made])
+    sides[kind].deregister(made)
+    for side in sides.values():
+        gone(side, made["name"], "many-19")
 
 
 @pytest.mark.parametrize("kind", ["microreg", "consul", "proxy"])
