@@ -7,8 +7,7 @@
  *  - a service: its instance, and its checks, which show its name and tags;
  *  - a check of a service: the service's instance;
  *  - a node, or a check of a node: every instance on it.
- * Leases and what else no answer shows are left out before comparing, so a
- * command that only moved a lease changes nothing.
+ * A row that only got another lease keeps its revision, and is no change.
  */
 #include "kv/record.h"
 
@@ -33,25 +32,6 @@ static void add_event(struct kv_recorder *r, struct kv_event_head head,
     mr_buf_add(&r->events, &head, sizeof head);
     mr_buf_add(&r->events, was, head.was_len);
     mr_buf_add(&r->events, object.data, object.len);
-}
-
-/* Append what became of an object that was packed into r->before and r->after,
- * each empty when it was (or is) not there. */
-static void add_difference(struct kv_recorder *r, enum mr_kv_object object,
-                           uint64_t name, const char *was)
-{
-    struct mr_slice before = mr_buf_slice(&r->before);
-    struct mr_slice after = mr_buf_slice(&r->after);
-    struct kv_event_head head = {.object = (uint8_t)object, .name = name};
-
-    if (mr_slice_eq(before, after)) {
-        return;
-    }
-    head.action = (uint8_t)(before.len == 0  ? MR_KV_ACTION_CREATE
-                            : after.len == 0 ? MR_KV_ACTION_DELETE
-                                             : MR_KV_ACTION_UPDATE);
-    add_event(r, head, before.len == 0 ? NULL : was,
-              after.len == 0 ? before : after);
 }
 
 /* ------------------------------------------------------------ keys */
@@ -245,16 +225,20 @@ static void collect(struct kv_recorder *r, struct key_list *instances,
 
         switch (*(const uint8_t *)key.data) {
         case KV_NODE:
-            push_node(r, instances,
-                      mr_slice((const uint8_t *)key.data + 1, key.len - 1));
+            if (kv_row_is_changed(r, key)) {
+                push_node(r, instances,
+                          mr_slice((const uint8_t *)key.data + 1, key.len - 1));
+            }
             break;
         case KV_SERVICE:
             push(r, instances, key);
             push_checks(r, checks, key);
             break;
         case KV_CHECK:
-            push(r, checks, key);
-            push_of_check(r, instances, key);
+            if (kv_row_is_changed(r, key)) {
+                push(r, checks, key);
+                push_of_check(r, instances, key);
+            }
             break;
         default:
             break;
@@ -266,96 +250,136 @@ static void collect(struct kv_recorder *r, struct key_list *instances,
 
 /* ------------------------------------------------------------ the catalog */
 
+static void record_node(struct kv_recorder *r, struct mr_slice key)
+{
+    const struct kv_captured *c = kv_capture_find(r->capture, key);
+    struct kv_event_head head = {.object = MR_KV_OBJECT_NODE};
+    struct mr_slice value;
+    bool exists = kv_tx_get(&r->b->tx, key, &value);
+
+    if (c == NULL || !kv_row_is_changed(r, key)) {
+        return;
+    }
+    head.name =
+        kv_event_name(mr_slice((const uint8_t *)key.data + 1, key.len - 1));
+    head.action = (uint8_t)(!c->existed ? MR_KV_ACTION_CREATE
+                            : !exists   ? MR_KV_ACTION_DELETE
+                                        : MR_KV_ACTION_UPDATE);
+    mr_buf_reset(&r->object);
+    kv_compose_node(r, exists ? KV_AFTER : KV_BEFORE, key, &r->object);
+    add_event(r, head, NULL, mr_buf_slice(&r->object));
+}
+
 static void record_nodes(struct kv_recorder *r)
 {
     static const uint8_t table = KV_NODE;
     size_t at = kv_capture_seek(r->capture, mr_slice(&table, 1));
 
-    for (; at < r->capture->n; at++) {
-        struct mr_slice key = r->capture->rows[at].key;
-
-        if (*(const uint8_t *)key.data != table) {
-            break;
-        }
-        mr_buf_reset(&r->before);
-        mr_buf_reset(&r->after);
-        kv_compose_node(r, KV_BEFORE, key, &r->before);
-        kv_compose_node(r, KV_AFTER, key, &r->after);
-        add_difference(
-            r, MR_KV_OBJECT_NODE,
-            kv_event_name(mr_slice((const uint8_t *)key.data + 1, key.len - 1)),
-            NULL);
+    while (at < r->capture->n &&
+           *(const uint8_t *)r->capture->rows[at].key.data == table) {
+        record_node(r, r->capture->rows[at++].key);
     }
 }
 
-/* The node and the service of a packed instance, with their lengths. */
-static struct mr_slice first_parts(struct mr_slice instance)
+/* An instance that is there no more, or was not before. */
+static void record_end_or_beginning(struct kv_recorder *r, struct mr_slice key,
+                                    bool existed, struct kv_event_head head)
 {
-    const uint8_t *bytes = instance.data;
-    size_t at = 0;
+    const char *was;
 
-    for (int i = 0; i < 2; i++) {
-        uint32_t len;
-
-        memcpy(&len, bytes + at, sizeof len);
-        at += sizeof len + len;
-    }
-    return mr_slice(bytes, at);
+    mr_buf_reset(&r->object);
+    was =
+        kv_compose_instance(r, existed ? KV_BEFORE : KV_AFTER, key, &r->object);
+    head.action =
+        (uint8_t)(existed ? MR_KV_ACTION_DELETE : MR_KV_ACTION_CREATE);
+    add_event(r, head, existed ? was : NULL, mr_buf_slice(&r->object));
 }
 
-/* As add_difference(), of an instance. */
-static void add_instance(struct kv_recorder *r, struct mr_slice name,
-                         const char *was)
+/* An instance that was there and is. */
+static void record_update(struct kv_recorder *r, struct mr_slice key,
+                          struct kv_event_head head)
 {
-    struct kv_event_head head = {.object = MR_KV_OBJECT_INSTANCE,
-                                 .action = MR_KV_ACTION_UPDATE,
-                                 .has_before = true,
-                                 .name = kv_event_name(name)};
-    struct mr_slice before;
+    struct kv_instance_change change = kv_instance_compare(r, key);
+    const char *is;
+    const char *was = NULL;
 
-    if (r->before.len > 0 && r->after.len > 0) {
-        before = first_parts(mr_buf_slice(&r->before));
-        if (!mr_slice_eq(before, first_parts(mr_buf_slice(&r->after)))) {
-            mr_buf_reset(&r->object);
-            mr_buf_add(&r->object, before.data, before.len);
-            mr_buf_add(&r->object, r->after.data, r->after.len);
-            add_event(r, head, was, mr_buf_slice(&r->object));
-            return;
-        }
+    if (!change.has_any) {
+        return;
     }
-    add_difference(r, MR_KV_OBJECT_INSTANCE, head.name, was);
+    mr_buf_reset(&r->object);
+    if (change.has_parts) {
+        kv_compose_parts(r, KV_BEFORE, key, &r->object);
+    }
+    if (change.has_checks) {
+        was = kv_compose_status(r, KV_BEFORE, key);
+    }
+    is = kv_compose_instance(r, KV_AFTER, key, &r->object);
+    head.action = MR_KV_ACTION_UPDATE;
+    head.has_before = change.has_parts;
+    add_event(r, head, was == NULL ? is : was, mr_buf_slice(&r->object));
 }
 
 static void record_instances(struct kv_recorder *r,
                              const struct key_list *instances)
 {
     struct mr_slice parts[3];
+    struct mr_slice value;
 
     for (size_t i = 0; i < instances->n; i++) {
         struct mr_slice key = instances->keys[i];
-        const char *was;
+        const struct kv_captured *c = kv_capture_find(r->capture, key);
+        struct kv_event_head head = {.object = MR_KV_OBJECT_INSTANCE};
+        bool exists = kv_tx_get(&r->b->tx, key, &value);
+        bool existed = c == NULL ? exists : c->existed;
 
         if (!kv_key_split(key, parts, 3)) {
             continue;
         }
-        mr_buf_reset(&r->before);
-        mr_buf_reset(&r->after);
-        was = kv_compose_instance(r, KV_BEFORE, key, &r->before);
-        (void)kv_compose_instance(r, KV_AFTER, key, &r->after);
-        add_instance(r, parts[0], was);
+        head.name = kv_event_name(parts[0]);
+        if (exists && existed) {
+            record_update(r, key, head);
+        } else if (exists || existed) {
+            record_end_or_beginning(r, key, existed, head);
+        }
     }
+}
+
+/* A check, which may be one whose service alone changed. */
+static void record_check(struct kv_recorder *r, struct mr_slice key)
+{
+    const struct kv_captured *c = kv_capture_find(r->capture, key);
+    struct kv_event_head head = {.object = MR_KV_OBJECT_CHECK};
+    struct mr_slice value;
+    bool exists = kv_tx_get(&r->b->tx, key, &value);
+    bool existed = c == NULL ? exists : c->existed;
+    const char *was = NULL;
+
+    if (!exists && !existed) {
+        return;
+    }
+    mr_buf_reset(&r->before);
+    mr_buf_reset(&r->after);
+    if (existed && (!exists || !kv_row_is_changed(r, key))) {
+        was = kv_compose_check(r, KV_BEFORE, key, &r->before);
+    } else if (existed) {
+        was = kv_compose_check_status(r, KV_BEFORE, key);
+    }
+    if (exists) {
+        (void)kv_compose_check(r, KV_AFTER, key, &r->after);
+    }
+    if (mr_slice_eq(mr_buf_slice(&r->before), mr_buf_slice(&r->after))) {
+        return;
+    }
+    head.action = (uint8_t)(!existed  ? MR_KV_ACTION_CREATE
+                            : !exists ? MR_KV_ACTION_DELETE
+                                      : MR_KV_ACTION_UPDATE);
+    add_event(r, head, was, mr_buf_slice(exists ? &r->after : &r->before));
 }
 
 static void record_checks(struct kv_recorder *r, const struct key_list *checks)
 {
     for (size_t i = 0; i < checks->n; i++) {
-        const char *was;
-
-        mr_buf_reset(&r->before);
-        mr_buf_reset(&r->after);
-        was = kv_compose_check(r, KV_BEFORE, checks->keys[i], &r->before);
-        (void)kv_compose_check(r, KV_AFTER, checks->keys[i], &r->after);
-        add_difference(r, MR_KV_OBJECT_CHECK, 0, was);
+        record_check(r, checks->keys[i]);
     }
 }
 

@@ -21,7 +21,26 @@ static bool get(struct kv_recorder *r, enum kv_when when, struct mr_slice key,
     return c->existed;
 }
 
-static void pack(struct mr_buf *out, const ProtobufCMessage *message)
+bool kv_row_is_changed(struct kv_recorder *r, struct mr_slice key)
+{
+    const struct kv_captured *c = kv_capture_find(r->capture, key);
+    struct kv_revs old;
+    struct kv_revs new;
+    struct mr_slice before;
+    struct mr_slice after;
+
+    if (c == NULL) {
+        return false;
+    }
+    if (!kv_tx_get(&r->b->tx, key, &after)) {
+        return c->existed;
+    }
+    before = c->old;
+    return !c->existed || !kv_get_revs(&before, &old) ||
+           !kv_get_revs(&after, &new) || old.modify != new.modify;
+}
+
+void kv_pack_message(struct mr_buf *out, const ProtobufCMessage *message)
 {
     uint8_t *at = mr_buf_grow(out, protobuf_c_message_get_packed_size(message));
 
@@ -30,13 +49,13 @@ static void pack(struct mr_buf *out, const ProtobufCMessage *message)
     }
 }
 
-/* As pack(), behind its length. */
+/* As kv_pack_message(), behind its length. */
 static void pack_part(struct mr_buf *out, const ProtobufCMessage *message)
 {
     uint32_t len = (uint32_t)protobuf_c_message_get_packed_size(message);
 
     mr_buf_add(out, &len, sizeof len);
-    pack(out, message);
+    kv_pack_message(out, message);
 }
 
 /* ------------------------------------------------------------ decoding */
@@ -86,6 +105,14 @@ static Mr__Service *find_service(struct kv_recorder *r, enum kv_when when,
     return service;
 }
 
+Mr__Service *kv_service_then(struct kv_recorder *r, enum kv_when when,
+                             struct mr_slice key)
+{
+    static const Mr__Node no_node = MR__NODE__INIT; /* Its name is not shown. */
+
+    return find_service(r, when, key, &no_node);
+}
+
 static Mr__Check *find_check(struct kv_recorder *r, enum kv_when when,
                              struct mr_slice key, const Mr__Node *node,
                              const Mr__Service *service)
@@ -112,7 +139,7 @@ void kv_compose_node(struct kv_recorder *r, enum kv_when when,
     kv_arena_reset(&r->b->scratch);
     node = find_node(r, when, key);
     if (node != NULL) {
-        pack(out, &node->base);
+        kv_pack_message(out, &node->base);
     }
 }
 
@@ -161,8 +188,21 @@ const char *kv_compose_check(struct kv_recorder *r, enum kv_when when,
     if (check == NULL) {
         return NULL;
     }
-    pack(out, &check->base);
+    kv_pack_message(out, &check->base);
     return kv_arena_text(&r->b->arena, mr_slice_str(check->status));
+}
+
+const char *kv_compose_check_status(struct kv_recorder *r, enum kv_when when,
+                                    struct mr_slice key)
+{
+    static const Mr__Node no_node = MR__NODE__INIT; /* Its name is not shown. */
+    const Mr__Check *check;
+
+    kv_arena_reset(&r->b->scratch);
+    check = find_check(r, when, key, &no_node, NULL);
+    return check == NULL
+               ? NULL
+               : kv_arena_text(&r->b->arena, mr_slice_str(check->status));
 }
 
 /* ------------------------------------------------------------ instances */
@@ -246,21 +286,43 @@ static const char *compose_checks(struct kv_recorder *r, enum kv_when when,
     return worst;
 }
 
+/* The node and the service of the instance @key then; false: there is none. */
+static bool find_parts(struct kv_recorder *r, enum kv_when when,
+                       struct mr_slice key, const Mr__Node **out_node,
+                       const Mr__Service **out_service)
+{
+    struct mr_slice parts[3];
+
+    kv_arena_reset(&r->b->scratch);
+    if (!kv_key_split(key, parts, 3)) {
+        return false;
+    }
+    *out_node = find_node_named(r, when, parts[1]);
+    *out_service =
+        *out_node == NULL ? NULL : find_service(r, when, key, *out_node);
+    return *out_service != NULL;
+}
+
+void kv_compose_parts(struct kv_recorder *r, enum kv_when when,
+                      struct mr_slice key, struct mr_buf *out)
+{
+    const Mr__Service *service;
+    const Mr__Node *node;
+
+    if (find_parts(r, when, key, &node, &service)) {
+        pack_part(out, &node->base);
+        pack_part(out, &service->base);
+    }
+}
+
 const char *kv_compose_instance(struct kv_recorder *r, enum kv_when when,
                                 struct mr_slice key, struct mr_buf *out)
 {
-    struct mr_slice parts[3];
     const Mr__Service *service;
     const Mr__Node *node;
     const char *worst;
 
-    kv_arena_reset(&r->b->scratch);
-    if (!kv_key_split(key, parts, 3)) {
-        return "";
-    }
-    node = find_node_named(r, when, parts[1]);
-    service = node == NULL ? NULL : find_service(r, when, key, node);
-    if (service == NULL) {
+    if (!find_parts(r, when, key, &node, &service)) {
         return "";
     }
     pack_part(out, &node->base);
@@ -269,217 +331,78 @@ const char *kv_compose_instance(struct kv_recorder *r, enum kv_when when,
     return compose_checks(r, when, node, service, worst, out);
 }
 
-/* ------------------------------------------------------------ names */
-
-/* What the captured rows of one name add to it and take away. */
-struct balance {
-    struct mr_slice lower; /* The name. */
-    Mr__Service **before;  /* By captured row; NULL: not there. */
-    Mr__Service **after;
-    size_t n;
-    uint64_t n_before; /* Instances of the name. */
-    uint64_t n_after;
-};
-
-/* Whether @list has the tag @tag. */
-static bool has_tag(const Mr__Service *service, const char *tag)
+/* The keys of the checks of the node (@of_node) or of the service itself of the
+ * instance @key. */
+static void check_prefix(struct kv_row_key *k, struct mr_slice key,
+                         bool of_node)
 {
-    for (size_t i = 0; service != NULL && i < service->n_tags; i++) {
-        if (strcmp(service->tags[i], tag) == 0) {
-            return true;
-        }
+    struct mr_slice parts[3];
+
+    kv_key_init(k, KV_CHECK);
+    if (kv_key_split(key, parts, 3)) {
+        kv_key_add(k, parts[1]);
+        kv_key_byte(k, 0);
+        kv_key_add(k, of_node ? mr_slice(NULL, 0) : parts[2]);
+        kv_key_byte(k, 0);
     }
-    return false;
 }
 
-/* How often @tag was added less how often it was taken away. */
-static int64_t tag_delta(const struct balance *b, const char *tag)
-{
-    int64_t delta = 0;
-
-    for (size_t i = 0; i < b->n; i++) {
-        for (size_t t = 0; b->after[i] != NULL && t < b->after[i]->n_tags;
-             t++) {
-            delta += strcmp(b->after[i]->tags[t], tag) == 0;
-        }
-        for (size_t t = 0; b->before[i] != NULL && t < b->before[i]->n_tags;
-             t++) {
-            delta -= strcmp(b->before[i]->tags[t], tag) == 0;
-        }
-    }
-    return delta;
-}
-
-/* Whether @tag is one of the name's after the command and was not before, or
- * the other way round. */
-static bool tag_differs(struct kv_recorder *r, const struct balance *b,
-                        const char *name, const char *tag)
-{
-    int64_t delta = tag_delta(b, tag);
-    struct kv_tally *tally;
-    struct kv_row_key k;
-
-    if (delta == 0) {
-        return false;
-    }
-    kv_tag_key(&k, name, tag);
-    tally = kv_tally_get(&r->b->tallies, &r->b->tx, &k);
-    return tally != NULL &&
-           (tally->count == 0) != (tally->count == (uint64_t)delta);
-}
-
-/* Whether a tag of @from differs that @other does not have as well. */
-static bool any_tag_differs(struct kv_recorder *r, const struct balance *b,
-                            const Mr__Service *from, const Mr__Service *other)
-{
-    for (size_t t = 0; from != NULL && t < from->n_tags; t++) {
-        if (!has_tag(other, from->tags[t]) &&
-            tag_differs(r, b, from->name, from->tags[t])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool tags_differ(struct kv_recorder *r, const struct balance *b)
-{
-    for (size_t i = 0; i < b->n; i++) {
-        if (any_tag_differs(r, b, b->before[i], b->after[i]) ||
-            any_tag_differs(r, b, b->after[i], b->before[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static Mr__Service *decode_captured(struct kv_recorder *r, enum kv_when when,
-                                    struct mr_slice key)
+const char *kv_compose_status(struct kv_recorder *r, enum kv_when when,
+                              struct mr_slice key)
 {
     static const Mr__Node no_node = MR__NODE__INIT; /* Its name is not shown. */
-
-    return find_service(r, when, key, &no_node);
-}
-
-/* The rows of one name from @at on. False: no memory. */
-static bool weigh(struct kv_recorder *r, size_t at, struct balance *b)
-{
-    const struct kv_captured *rows = r->capture->rows + at;
-    size_t len = strlen((const char *)rows[0].key.data) + 1; /* Its end: 0. */
-    struct mr_slice prefix = mr_slice(rows[0].key.data, len);
-    size_t left = r->capture->n - at;
-
-    b->lower = mr_slice((const uint8_t *)prefix.data + 1, len - 2);
-    while (b->n < left && mr_slice_has_prefix(rows[b->n].key, prefix)) {
-        b->n++;
-    }
-    b->before = kv_arena_alloc(&r->b->scratch, b->n * sizeof *b->before);
-    b->after = kv_arena_alloc(&r->b->scratch, b->n * sizeof *b->after);
-    if (b->before == NULL || b->after == NULL) {
-        return false;
-    }
-    for (size_t i = 0; i < b->n; i++) {
-        b->before[i] = decode_captured(r, KV_BEFORE, rows[i].key);
-        b->after[i] = decode_captured(r, KV_AFTER, rows[i].key);
-    }
-    return true;
-}
-
-/* How many instances the name had and has; returns its spelling. */
-static const char *count(struct kv_recorder *r, struct balance *b)
-{
-    struct kv_tally *tally;
-    struct kv_row_key k;
-
-    kv_key_init(&k, KV_SERVICE_NAME);
-    kv_key_add(&k, b->lower);
-    tally = kv_tally_get(&r->b->tallies, &r->b->tx, &k);
-    if (tally == NULL) {
-        return NULL;
-    }
-    b->n_after = tally->count;
-    b->n_before = tally->count;
-    for (size_t i = 0; i < b->n; i++) {
-        b->n_before += b->before[i] != NULL;
-        b->n_before -= b->after[i] != NULL;
-    }
-    return kv_arena_text(&r->b->arena,
-                         tally->text.len > 0 ? tally->text : b->lower);
-}
-
-/* Add the tags of @service to those in @name that has room for them. */
-static void add_tags(Mr__Service *name, const Mr__Service *service)
-{
-    for (size_t t = 0; service != NULL && t < service->n_tags; t++) {
-        if (!has_tag(name, service->tags[t])) {
-            name->tags[name->n_tags++] = service->tags[t];
-        }
-    }
-}
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* The tags of a name whose last instances have gone: they were all captured. */
-static void gather_gone(struct kv_recorder *r, const struct balance *b,
-                        Mr__Service *name)
-{
-    size_t n = 1;
-
-    for (size_t i = 0; i < b->n; i++) {
-        n += b->before[i] == NULL ? 0 : b->before[i]->n_tags;
-    }
-    name->tags = kv_arena_alloc(&r->b->scratch, n * sizeof(char *));
-    for (size_t i = 0; name->tags != NULL && i < b->n; i++) {
-        add_tags(name, b->before[i]);
-    }
-    if (name->n_tags > 1) {
-        qsort(name->tags, name->n_tags, sizeof(char *), by_text);
-    }
-}
-
-/* The tags of a name that is there: those in the tree, once the tallies are. */
-static void gather_present(struct kv_recorder *r, const struct balance *b,
-                           Mr__Service *name)
-{
-    struct kv_arena *arena = &r->b->scratch;
-    struct key_list tags = {NULL, 0, 0};
-
-    kv_tallies_flush(&r->b->tallies, &r->b->tx);
-    kv_tags_gather(&r->b->tx, arena, b->lower, &tags.keys, &tags.n);
-    name->tags = kv_arena_alloc(arena, (tags.n + 1) * sizeof(char *));
-    for (size_t i = 0; name->tags != NULL && i < tags.n; i++) {
-        name->tags[name->n_tags++] = (char *)(uintptr_t)tags.keys[i].data;
-    }
-}
-
-size_t kv_compose_name(struct kv_recorder *r, size_t at,
-                       enum mr_kv_action *out_action, struct mr_buf *out)
-{
-    Mr__Service name = MR__SERVICE__INIT;
-    struct balance b = {.n = 0};
-    const char *spelling;
+    const char *worst = "passing";
 
     kv_arena_reset(&r->b->scratch);
-    if (!weigh(r, at, &b)) {
-        return b.n;
+    for (int i = 0; i < 2; i++) {
+        struct key_list list = {NULL, 0, 0};
+        struct kv_row_key k;
+
+        check_prefix(&k, key, i == 0);
+        list_rows(r, when, kv_key_slice(&k), &list);
+        for (size_t at = 0; at < list.n; at++) {
+            Mr__Check *check =
+                find_check(r, when, list.keys[at], &no_node, NULL);
+
+            worst = check == NULL ? worst : worse(worst, check->status);
+        }
     }
-    spelling = count(r, &b);
-    *out_action = b.n_before == 0  ? MR_KV_ACTION_CREATE
-                  : b.n_after == 0 ? MR_KV_ACTION_DELETE
-                                   : MR_KV_ACTION_UPDATE;
-    if (spelling == NULL || (b.n_before == 0 && b.n_after == 0) ||
-        (*out_action == MR_KV_ACTION_UPDATE && !tags_differ(r, &b))) {
-        return b.n;
+    return worst;
+}
+
+/* Whether a captured row whose key begins with @prefix is changed. */
+static bool any_is_changed(struct kv_recorder *r, struct mr_slice prefix)
+{
+    size_t at = kv_capture_seek(r->capture, prefix);
+
+    for (; at < r->capture->n &&
+           mr_slice_has_prefix(r->capture->rows[at].key, prefix);
+         at++) {
+        if (kv_row_is_changed(r, r->capture->rows[at].key)) {
+            return true;
+        }
     }
-    name.name = (char *)(uintptr_t)spelling; /* Only packed. */
-    name.port = (int64_t)(b.n_after == 0 ? b.n_before : b.n_after);
-    if (b.n_after == 0) {
-        gather_gone(r, &b, &name);
-    } else {
-        gather_present(r, &b, &name);
+    return false;
+}
+
+struct kv_instance_change kv_instance_compare(struct kv_recorder *r,
+                                              struct mr_slice key)
+{
+    struct kv_instance_change change;
+    struct mr_slice parts[3];
+    struct kv_row_key k;
+
+    kv_key_init(&k, KV_NODE);
+    if (kv_key_split(key, parts, 3)) {
+        kv_key_add(&k, parts[1]);
     }
-    pack(out, &name.base);
-    return b.n;
+    change.has_parts =
+        kv_row_is_changed(r, key) || kv_row_is_changed(r, kv_key_slice(&k));
+    check_prefix(&k, key, true);
+    change.has_checks = any_is_changed(r, kv_key_slice(&k));
+    check_prefix(&k, key, false);
+    change.has_checks =
+        change.has_checks || any_is_changed(r, kv_key_slice(&k));
+    change.has_any = change.has_parts || change.has_checks;
+    return change;
 }

@@ -7,6 +7,21 @@
 
 enum kv_when { KV_BEFORE, KV_AFTER };
 
+/* Whether the command changed the row @key: it is new, or gone, or has another
+ * revision. A row that only got another lease keeps its own. */
+bool kv_row_is_changed(struct kv_recorder *r, struct mr_slice key);
+
+/* What of an instance that was there and is has changed. */
+struct kv_instance_change {
+    bool has_any;
+    bool has_parts;  /* Its node or its service. */
+    bool has_checks; /* Its checks or its node's. */
+};
+
+/* Compare the instance of the service's row @key before and after. */
+struct kv_instance_change kv_instance_compare(struct kv_recorder *r,
+                                              struct mr_slice key);
+
 /* Each appends the object of the row @key to @out, packed as kv/history.h has
  * it, without what no answer shows; nothing when it was (or is) not there. */
 void kv_compose_node(struct kv_recorder *r, enum kv_when when,
@@ -20,7 +35,25 @@ const char *kv_compose_instance(struct kv_recorder *r, enum kv_when when,
 const char *kv_compose_check(struct kv_recorder *r, enum kv_when when,
                              struct mr_slice key, struct mr_buf *out);
 
-/* The name of the service whose captured row is the one at @at: append what
+/* Append the node and the service of an instance only. */
+void kv_compose_parts(struct kv_recorder *r, enum kv_when when,
+                      struct mr_slice key, struct mr_buf *out);
+/* The worst status of an instance's checks; static. */
+const char *kv_compose_status(struct kv_recorder *r, enum kv_when when,
+                              struct mr_slice key);
+/* As kv_compose_check(), the status only. */
+const char *kv_compose_check_status(struct kv_recorder *r, enum kv_when when,
+                                    struct mr_slice key);
+
+/* The service of the row @key then, without its node, in b->scratch; NULL when
+ * there is none. */
+Mr__Service *kv_service_then(struct kv_recorder *r, enum kv_when when,
+                             struct mr_slice key);
+
+/* Append @message, packed. */
+void kv_pack_message(struct mr_buf *out, const ProtobufCMessage *message);
+
+/* record_names.c. The name of the service whose captured row is the one at @at: append what
  * became of it, nothing when it is as before. Returns how many captured rows
  * are of this name. */
 size_t kv_compose_name(struct kv_recorder *r, size_t at,
