@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands watch and watch-verify, and a short watch campaign."""
 
+import contextlib
+import http.client
+import http.server
 import json
 import os
 import queue
@@ -230,6 +233,78 @@ def test_wrong_options_of_watch_verify(shared, cli):
                         (["more"], "takes no arguments")):
         done = cli(shared[0], "watch-verify", *words)
         assert done.returncode == 1 and said in done.stderr, words
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Passes everything on to a server, but lies in one stream of each topic
+    at the fifth event."""
+
+    protocol_version = "HTTP/1.0"
+
+    def log_message(self, *_):
+        pass
+
+    def lie(self, line):
+        if b'"object"' not in line or b"more" in line:
+            return [line]
+        self.server.told += 1
+        if self.server.told != 5:
+            return [line]
+        return {"drop": [], "twice": [line, line],
+                "alter": [line.replace(b'"Flags":0', b'"Flags":1')],
+                "goes back": [line, b'{"index":1,"action":"progress"}\n'],
+                "garbage": [b"{\n"],
+                "other action": [line.replace(b"create", b"update")],
+                }[self.server.how]
+
+    def do_GET(self):
+        host = self.server.upstream.address
+        connection = http.client.HTTPConnection(host, 8500, timeout=20)
+        with contextlib.closing(connection), \
+                contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", self.path)
+            answer = connection.getresponse()
+            self.send_response(answer.status)
+            if answer.headers["X-Consul-Index"]:
+                self.send_header("X-Consul-Index",
+                                 answer.headers["X-Consul-Index"])
+            self.end_headers()
+            for line in answer:
+                for told in self.lie(line):
+                    self.wfile.write(told)
+
+
+@pytest.mark.parametrize("how,said", [
+    ("drop", "left out"), ("twice", "an event of an index that was complete"),
+    ("alter", ""), ("goes back", "the index goes backwards"),
+    ("garbage", "no JSON"), ("other action", "")])
+def test_a_server_that_lies_is_caught(shared, how, said):
+    liar = http.server.ThreadingHTTPServer(
+        (shared.net.address(77), 8500), Liar)
+    liar.upstream, liar.how, liar.told = shared[0], how, 0
+    thread = threading.Thread(target=liar.serve_forever, daemon=True)
+    thread.start()
+    addresses = f"{shared[1].address}:8500,{shared.net.address(77)}:8500"
+    prefix = f"lie/{how.replace(' ', '-')}/"
+    crowd = subprocess.Popen(
+        [binary(), "watch-verify", f"-http-addr={addresses}", "-streams=6",
+         "-queries=1", "-duration=2s", "-move=0", "-seed=1",
+         f"-topic=keyprefix:{prefix}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert crowd.stdout.readline().startswith("Following")
+        n = 0
+        while crowd.poll() is None:
+            shared[2].kv_put(f"{prefix}{n % 100}", str(n))
+            n += 1
+        out, _ = crowd.communicate(timeout=60)
+    finally:
+        crowd.kill()
+        liar.shutdown()
+        liar.server_close()
+    assert crowd.returncode == 1, out
+    assert "BREACH: stream" in out and said in out, out
+    assert out.endswith("A promise was broken\n")
 
 
 def test_promises_hold_while_leaders_die(tmp_path):
