@@ -26,6 +26,7 @@ struct api_cached {
     struct MHD_Response *response;
     struct mr_slice body; /* Lives as long as the response. */
     uint64_t index;
+    uint64_t digest; /* api_answer_digest(). */
     unsigned status;
     const char *type;
     size_t cost;
@@ -231,7 +232,7 @@ bool api_cache_get(struct api_http *x)
     if (e == NULL) {
         return false;
     }
-    if (req->min_index > 0 && !x->is_timed_out && e->index <= req->min_index) {
+    if (!api_is_news(x, e->index, e->digest)) {
         api_cached_release(e); /* It has to wait, which needs a view. */
         return false;
     }
@@ -299,6 +300,7 @@ static struct api_cached *entry_new(struct api_http *x, struct mr_slice key,
     atomic_init(&e->refs, 1);
     e->hash = hash;
     e->index = x->req.reply.index;
+    e->digest = api_answer_digest(x);
     e->status = x->req.reply.status;
     e->type = x->req.reply.type;
     e->cost = ENTRY_COST + key.len + e->body.len;

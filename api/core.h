@@ -99,6 +99,8 @@ struct api_http {
     uint64_t max_stale_ms;
     uint64_t wait_ms;
     struct api_topic topic;
+    bool knows_answer;         /* What the client has, and its digest: */
+    uint64_t known_digest;     /* api_answer_digest(). */
     struct api_cached *cached; /* A ready answer; a reference of ours. */
 
     /* Waiting. */
@@ -219,6 +221,12 @@ bool api_takes_body(const struct api_route *route);
 
 /* The first step of reads (API_PLAIN, API_LOCAL, API_READ). */
 enum api_step api_read_start(struct api_http *x);
+
+/* A digest of the answer that has been rendered. */
+uint64_t api_answer_digest(const struct api_http *x);
+
+/* Whether an answer with @index and @digest is news for a blocking query. */
+bool api_is_news(const struct api_http *x, uint64_t index, uint64_t digest);
 
 /* Whether ?dc= names this datacenter or is absent or does not matter; answers
  * otherwise. */

@@ -8,7 +8,7 @@
  *    leads, else it asks raft, as `consistent` always does;
  *  - evaluation from a view, or from the cache;
  *  - a blocking query whose index has not passed waits for its topic and is
- *    evaluated again.
+ *    evaluated again; an answer as before is no reason to end the wait.
  *
  * The state only moves forward, so what was fresh enough when the request came
  * is so for every evaluation after it: waiting does not ask again.
@@ -17,6 +17,7 @@
 
 #include "api/cache.h"
 #include "api/core.h"
+#include "base/hash.h"
 #include "base/text.h"
 
 /* "For ever" in X-Consul-LastContact: clients multiply it into nanoseconds of
@@ -95,6 +96,39 @@ static bool parse_options(struct api_http *x)
 
 /* ------------------------------------------------------------- evaluating */
 
+uint64_t api_answer_digest(const struct api_http *x)
+{
+    return mr_hash64(mr_buf_slice(api_out()), x->req.reply.status);
+}
+
+/* Whether an answer that is as before is no news even with a greater index: a
+ * key that is not there has that of other keys, and a list is about less than
+ * what its index counts. Of keys that are there every write is news. */
+static bool may_stay_silent(const struct api_http *x)
+{
+    return (x->topic.kind != MR_KV_TOPIC_KEY &&
+            x->topic.kind != MR_KV_TOPIC_PREFIX) ||
+           x->req.reply.status == 404;
+}
+
+bool api_is_news(const struct api_http *x, uint64_t index, uint64_t digest)
+{
+    uint64_t min_index = x->req.min_index;
+
+    if (min_index == 0 || x->is_timed_out) {
+        return true;
+    }
+    return index > min_index && !(x->knows_answer && x->known_digest == digest);
+}
+
+/* Note what the client has: the answer to an index that the view has reached
+ * and that nothing followed. */
+static void note_known(struct api_http *x, uint64_t revision)
+{
+    x->knows_answer = revision >= x->req.min_index && may_stay_silent(x);
+    x->known_digest = x->knows_answer ? api_answer_digest(x) : 0;
+}
+
 static bool wants_to_block(const struct api_http *x)
 {
     const struct api_request *req = &x->req;
@@ -110,7 +144,8 @@ static bool wants_to_block(const struct api_http *x)
                strcmp(hash, reply->hash) == 0;
     }
     return req->route->needs == API_READ && req->min_index > 0 &&
-           reply->index <= req->min_index;
+           !api_is_news(x, reply->index,
+                        x->knows_answer ? api_answer_digest(x) : 0);
 }
 
 /* Render from a view. False: answered with an error. */
@@ -156,6 +191,9 @@ static enum api_step evaluate(struct api_http *x)
         if (!wants_to_block(x)) {
             api_cache_put(x, revision);
             return API_STEP_REPLY;
+        }
+        if (!x->knows_answer) {
+            note_known(x, revision);
         }
         x->next = after_block;
         if (api_block(x, revision, &err)) {
