@@ -9,6 +9,10 @@
  * the exit status. */
 int cli_watch_type(struct server_cli *cli);
 
+/* Append @answer, JSON, as Consul's client encodes it; with @is_one the only
+ * element of it. False: it is no JSON, or no memory. */
+bool cli_watch_render(struct mr_slice answer, bool is_one, struct mr_buf *out);
+
 /* Parse a boolean as Go does; false: said that it is none. */
 bool cli_watch_bool(const char *text, bool *out);
 

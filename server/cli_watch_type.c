@@ -211,87 +211,15 @@ static void make_request(const struct server_cli *cli, uint64_t index,
     }
 }
 
-/* ------------------------------------------------------------- rendering */
-
-/* A key as Consul's client writes it. */
-static void write_key(const json_t *key, struct mr_json *j)
-{
-    const char *value = json_string_value(json_object_get(key, "Value"));
-
-    mr_json_object(j);
-    mr_json_kstr(j, "Key", server_json_text(key, "Key"));
-    mr_json_ku64(j, "CreateIndex", server_json_u64(key, "CreateIndex"));
-    mr_json_ku64(j, "ModifyIndex", server_json_u64(key, "ModifyIndex"));
-    mr_json_ku64(j, "LockIndex", server_json_u64(key, "LockIndex"));
-    mr_json_ku64(j, "Flags", server_json_u64(key, "Flags"));
-    mr_json_key(j, "Value");
-    if (value == NULL) {
-        mr_json_null(j);
-    } else {
-        mr_json_str(j, value);
-    }
-    mr_json_kstr(j, "Session", server_json_text(key, "Session"));
-    mr_json_object_end(j);
-}
-
-static bool write_keys(struct handled *h, bool is_one, struct mr_buf *out)
-{
-    json_error_t why;
-    json_t *keys = server_json_load(mr_buf_slice(&h->body), &why);
-    const json_t *key;
-    struct mr_json j;
-    size_t i;
-
-    mr_json_init(&j, out);
-    if (!is_one) {
-        mr_json_array(&j);
-    }
-    json_array_foreach(keys, i, key)
-    {
-        write_key(key, &j);
-    }
-    if (!is_one) {
-        mr_json_array_end(&j);
-    }
-    json_decref(keys);
-    return keys != NULL;
-}
-
-/* The answer, but for a check's definition, which Consul's client writes with
- * all its members. */
-static void write_rest(struct handled *h, struct mr_buf *out)
-{
-    static const char none[] = "\"Definition\":{}";
-    static const char all[] =
-        "\"Definition\":{\"Interval\":\"0s\",\"Timeout\":\"0s\","
-        "\"DeregisterCriticalServiceAfter\":\"0s\",\"HTTP\":\"\","
-        "\"Header\":null,\"Method\":\"\",\"Body\":\"\","
-        "\"TLSSkipVerify\":false,\"TCP\":\"\"}";
-    const char *at = mr_buf_cstr(&h->body);
-
-    for (const char *next = strstr(at, none); next != NULL;
-         next = strstr(at, none)) {
-        mr_buf_add(out, at, (size_t)(next - at));
-        mr_buf_str(out, all);
-        at = next + sizeof none - 1;
-    }
-    mr_buf_add(out, at, strcspn(at, "\n"));
-}
-
 /* The answer as Consul's client would give it to a handler. */
 static bool render(struct handled *h, struct mr_buf *out)
 {
-    bool is_key = strcmp(h->cli->type, "key") == 0;
-
     if (h->status == 404) {
         mr_buf_str(out, "null");
         return true;
     }
-    if (is_key || strcmp(h->cli->type, "keyprefix") == 0) {
-        return write_keys(h, is_key, out) && !mr_buf_failed(out);
-    }
-    write_rest(h, out);
-    return !mr_buf_failed(out);
+    return cli_watch_render(mr_buf_slice(&h->body),
+                            strcmp(h->cli->type, "key") == 0, out);
 }
 
 /* ------------------------------------------------------------- the handler */
