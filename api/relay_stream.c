@@ -203,6 +203,7 @@ static enum api_step collect(struct api_http *x, int status)
     size_t n;
     enum mr_err err;
 
+    api_reply_reset(&x->req);
     mr_buf_add(out, x->req.body.data, x->req.body.len);
     do {
         err = api_relay_read(r->relay, bytes, sizeof bytes, &n);
