@@ -2,8 +2,10 @@
 """Fleets: go-micro's own registry plugins, as they are, pointed at microreg, beside
 programs with --registry=microreg."""
 
+import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -43,6 +45,10 @@ def comparable(services):
          sorted((n["id"], n["address"], sorted((n["metadata"] or {}).items()))
                 for n in s["nodes"] or []))
         for s in services if s["nodes"])
+
+
+def nodes_of(services):
+    return [node for s in services for node in s["nodes"] or []]
 
 
 def throughout(seconds, condition):
@@ -386,6 +392,7 @@ class Served:
             [built(module), "serve", f"--registry={registry}",
              f"--registry_address={','.join(all_of_them)}",
              f"--server_name={module}.{registry}.served",
+             "--server_address=127.0.0.1:0",
              f"--register_ttl={ttl_s}", "--register_interval=1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent)
@@ -410,11 +417,63 @@ def test_a_service_of_go_micro_comes_by_its_flags_and_goes(
     throughout(2 * ttl_s, lambda: native.get(name) == [found])
     # Another one of the same name; the first one ends as it should.
     other = programs(Served, module, registry, addresses(shared), ttl_s)
-    eventually(lambda: len(native.get(name)[0]["nodes"]) == 2, "both")
+    eventually(lambda: len(nodes_of(native.get(name))) == 2, "both")
     served.process.send_signal(signal.SIGTERM)
-    eventually(lambda: node not in native.get(name)[0]["nodes"],
+    eventually(lambda: node not in nodes_of(native.get(name)),
                "the first signed off", ttl_s / 2)
     other.kill()
     died = time.monotonic()
     eventually(lambda: native.get(name) == [], "the other went")
     assert time.monotonic() - died <= ttl_s + 1 + SLACK_S
+
+
+class Caller:
+    """A go-micro client that calls a service all the time."""
+
+    def __init__(self, module, registry, all_of_them, callee):
+        self.answers = []  # (when, who answered or "error ...")
+        self.process = subprocess.Popen(
+            [built(module), "call", f"--registry={registry}",
+             f"--registry_address={','.join(all_of_them)}"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "CALLEE": callee}, preexec_fn=die_with_parent)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.answers.append((time.monotonic(), line.strip()))
+
+    def answered(self, since):
+        return {who for when, who in self.answers if when > since}
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.parametrize("module, server, client", [
+    ("micro5", "microreg", "consul"), ("micro5", "consul", "microreg"),
+    ("micro4", "microreg", "consul"), ("micro4", "consul", "microreg"),
+    ("micro2", "microreg", "consul"), ("micro2", "consul", "microreg")])
+def test_clients_stop_calling_a_dead_server_of_the_other_registry(
+        shared, programs, module, server, client):
+    ttl_s = 2
+    one, two = (programs(Served, module, server, addresses(shared), ttl_s)
+                for _ in range(2))
+    name = f"{module}.{server}.served"
+    native = Native(shared[0].address)
+    eventually(lambda: len(nodes_of(native.get(name))) == 2, "both serve")
+    caller = programs(Caller, module, client, addresses(shared), name)
+    pids = {str(p.process.pid) for p in (one, two)}
+    eventually(lambda: pids <= caller.answered(0), f"both answer ({pids})")
+
+    one.kill()
+    left = str(two.process.pid)
+    since = time.monotonic() + ttl_s + 1 + SLACK_S
+    eventually(lambda: len([a for a in caller.answers if a[0] > since]) > 20,
+               "calls after the TTL and a second")
+    assert caller.answered(since) == {left}
+    three = programs(Served, module, server, addresses(shared), ttl_s)
+    new = {left, str(three.process.pid)}
+    eventually(lambda: new <= caller.answered(since), f"the new one ({new})")
+    assert caller.answered(since) == new

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A program of the fleet on go-micro v4: with "serve" as its first argument a
-// service of go-micro's with all of its command line, else a registry driven by
-// standard input.
+// service of go-micro's with all of its command line, with "call" a client of one
+// that calls it again and again, else a registry driven by standard input.
 package main
 
 import (
@@ -10,12 +10,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	_ "github.com/go-micro/plugins/v4/registry/consul"
 	_ "github.com/microreg/microreg/client-lib/go/micro4"
 	"github.com/microreg/microreg/tests/fleet/program"
 	micro "go-micro.dev/v4"
+	"go-micro.dev/v4/client"
 	"go-micro.dev/v4/registry"
 	"go-micro.dev/v4/util/cmd"
 )
@@ -84,9 +87,9 @@ type Hello struct {
 // Say is the service's handler.
 type Say struct{}
 
-// Hello greets.
-func (Say) Hello(_ context.Context, request, answer *Hello) error {
-	answer.Name = "hello " + request.Name
+// Hello tells who answers.
+func (Say) Hello(_ context.Context, _, answer *Hello) error {
+	answer.Name = strconv.Itoa(os.Getpid())
 	return nil
 }
 
@@ -99,13 +102,36 @@ func serve() error {
 	return service.Run()
 }
 
-func main() {
-	if len(os.Args) < 2 || os.Args[1] != "serve" {
-		program.Drive(open)
-		return
+// call calls the service that CALLEE names, which go-micro selects a node for,
+// each 20 ms until it is killed. It prints who answered, or "error" and why.
+func call() error {
+	service := micro.NewService(micro.Name("fleet.micro4.client"))
+	service.Init()
+	for range time.Tick(20 * time.Millisecond) {
+		var answer Hello
+		question := service.Client().NewRequest(os.Getenv("CALLEE"),
+			"Say.Hello", &Hello{}, client.WithContentType("application/json"))
+		err := service.Client().Call(context.Background(), question, &answer,
+			client.WithRetries(0), client.WithRequestTimeout(time.Second))
+		if err != nil {
+			answer.Name = "error " + err.Error()
+		}
+		fmt.Println(strings.ReplaceAll(answer.Name, "\n", " "))
 	}
-	os.Args = append(os.Args[:1], os.Args[2:]...)
-	if err := serve(); err != nil {
+	return nil
+}
+
+func main() {
+	run := func() error { program.Drive(open); return nil }
+	if len(os.Args) > 1 {
+		known := map[string]func() error{"serve": serve, "call": call}
+		if run = known[os.Args[1]]; run == nil {
+			fmt.Fprintln(os.Stderr, "usage: fleet [serve|call ...]")
+			os.Exit(1)
+		}
+		os.Args = append(os.Args[:1], os.Args[2:]...)
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		os.Exit(1)
 	}
