@@ -20,7 +20,7 @@ void kv_node_part_key(struct kv_row_key *k, enum kv_table table,
 void kv_tag_key(struct kv_row_key *k, const char *service, const char *tag);
 
 /* The distinct tags of the service with the lower name @name, sorted, each with
- * a NUL behind it, in @arena. Tallies must have been flushed. */
+ * a NUL behind it, in @arena. Not within a batch, whose tallies know better. */
 void kv_tags_gather(struct kv_tx *tx, struct kv_arena *arena,
                     struct mr_slice name, struct mr_slice **out_tags,
                     size_t *out_n);

@@ -170,19 +170,121 @@ static void gather_gone(struct kv_recorder *r, const struct balance *b,
     }
 }
 
-/* The tags of a name that is there: those in the tree, once the tallies are. */
+/* A tag on its way into a list: its row's key, and itself. */
+struct tag {
+    struct mr_slice key;
+    const char *text;
+};
+
+struct tag_list {
+    struct tag *tags;
+    size_t n;
+    size_t cap;
+};
+
+static void push_tag(struct kv_recorder *r, struct tag_list *list,
+                     struct mr_slice key, struct mr_slice long_text)
+{
+    struct kv_arena *arena = &r->b->scratch;
+    const uint8_t *name = key.data;
+    size_t part = strlen((const char *)name) + 1; /* Behind table, name, 0. */
+
+    if (list->n == list->cap) {
+        size_t cap = list->cap == 0 ? 16 : list->cap * 2;
+        struct tag *tags = kv_arena_alloc(arena, cap * sizeof *tags);
+
+        if (tags == NULL) {
+            return; /* The command fails for it. */
+        }
+        if (list->n > 0) {
+            memcpy(tags, list->tags, list->n * sizeof *tags);
+        }
+        list->tags = tags;
+        list->cap = cap;
+    }
+    list->tags[list->n].key = kv_arena_copy(arena, key);
+    list->tags[list->n++].text = kv_arena_text(
+        arena,
+        long_text.len > 0 ? long_text : mr_slice(name + part, key.len - part));
+}
+
+static const struct kv_tally *find_tally(struct kv_recorder *r,
+                                         struct mr_slice key)
+{
+    uint64_t hash = mr_hash64(key, 0);
+    const struct kv_tally *t =
+        r->b->tallies.buckets[hash & (KV_TALLY_BUCKETS - 1)];
+
+    while (t != NULL && (t->hash != hash || !mr_slice_eq(t->key, key))) {
+        t = t->next;
+    }
+    return t;
+}
+
+/* The tags in the tree, but for those that the batch took away. */
+static void push_stored(struct kv_recorder *r, struct mr_slice prefix,
+                        struct tag_list *list)
+{
+    struct kv_scan scan;
+    struct kv_row row;
+    uint64_t count;
+
+    kv_scan_open(&scan, &r->b->tx, prefix);
+    while (kv_scan_next(&scan, &row)) {
+        const struct kv_tally *t = find_tally(r, row.key);
+
+        if (!kv_get_varint(&row.value, &count)) {
+            kv_tx_fail(&r->b->tx, MR_E_CORRUPT);
+        } else if (t == NULL || t->count > 0) {
+            push_tag(r, list, row.key, row.value);
+        }
+    }
+    kv_scan_close(&scan);
+}
+
+/* And those that it added, which are not in the tree yet. */
+static void push_tallied(struct kv_recorder *r, struct mr_slice prefix,
+                         struct tag_list *list)
+{
+    for (size_t i = 0; i < KV_TALLY_BUCKETS; i++) {
+        const struct kv_tally *t = r->b->tallies.buckets[i];
+
+        for (; t != NULL; t = t->next) {
+            if (!t->is_stored && t->count > 0 &&
+                mr_slice_has_prefix(t->key, prefix)) {
+                push_tag(r, list, t->key, t->text);
+            }
+        }
+    }
+}
+
+static int by_key(const void *a_, const void *b_)
+{
+    const struct mr_slice *a = &((const struct tag *)a_)->key;
+    const struct mr_slice *b = &((const struct tag *)b_)->key;
+    int order = memcmp(a->data, b->data, a->len < b->len ? a->len : b->len);
+
+    return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
+}
+
+/* The tags of a name that is there. */
 static void gather_present(struct kv_recorder *r, const struct balance *b,
                            Mr__Service *name)
 {
-    struct kv_arena *arena = &r->b->scratch;
-    struct mr_slice *tags;
-    size_t n;
+    struct tag_list list = {NULL, 0, 0};
+    struct kv_row_key k;
 
-    kv_tallies_flush(&r->b->tallies, &r->b->tx);
-    kv_tags_gather(&r->b->tx, arena, b->lower, &tags, &n);
-    name->tags = kv_arena_alloc(arena, (n + 1) * sizeof(char *));
-    for (size_t i = 0; name->tags != NULL && i < n; i++) {
-        name->tags[name->n_tags++] = (char *)(uintptr_t)tags[i].data;
+    kv_key_init(&k, KV_TAG);
+    kv_key_add(&k, b->lower);
+    kv_key_byte(&k, 0);
+    push_stored(r, kv_key_slice(&k), &list);
+    push_tallied(r, kv_key_slice(&k), &list);
+    if (list.n > 1) {
+        qsort(list.tags, list.n, sizeof *list.tags, by_key);
+    }
+    name->tags = kv_arena_alloc(&r->b->scratch, (list.n + 1) * sizeof(char *));
+    for (size_t i = 0; name->tags != NULL && i < list.n; i++) {
+        name->tags[name->n_tags++] = (char *)(uintptr_t)list.tags[i].text;
     }
 }
 
