@@ -236,15 +236,20 @@ static void take_answer(struct run *run, struct attempt *a)
 static bool parse_answer(struct run *run, const struct attempt *a)
 {
     struct mrg_call *call = run->call;
-    int err;
+    int err = MICROREG_OK;
 
     call->json = NULL;
-    if (call->is_raw || a->body.len == 0) {
-        return call->is_raw || a->t.status != 200;
+    if (a->body.len > 0) {
+        err = mrg_json_parse(&call->arena, a->body.data, a->body.len,
+                             &call->json, NULL);
     }
-    err = mrg_json_parse(&call->arena, a->body.data, a->body.len, &call->json,
-                         NULL);
-    return err == MICROREG_OK || a->t.status != 200;
+    if (err != MICROREG_OK) {
+        call->json = NULL; /* Errors are told in plain words. */
+    }
+    if (call->is_answer != NULL) {
+        return call->is_answer(a->t.status, call->json);
+    }
+    return a->t.status != 200 || call->json != NULL;
 }
 
 static void judge_answer(struct run *run, struct attempt *a)
@@ -258,8 +263,9 @@ static void judge_answer(struct run *run, struct attempt *a)
             return;
         }
         note(run, a->server, MICROREG_E_PROTOCOL,
-             "answered something that is not JSON: %.*s",
-             quote_length(&a->body), a->body.len > 0 ? a->body.data : "");
+             "answered %d, but not as a microreg server does: %.*s",
+             a->t.status, quote_length(&a->body),
+             a->body.len > 0 ? a->body.data : "");
         fail_attempt(run, a, true);
     } else if (status >= 500 || status == 429) {
         note_answer(run, a, MICROREG_E_UNAVAILABLE);

@@ -25,16 +25,20 @@ enum mrg_repeat {
     MRG_ONCE,       /* Harm. */
 };
 
+/* Whether an answer with this status and this JSON (NULL: none) can be one of a
+ * microreg server to the call. Else the next server is asked. */
+typedef bool (*mrg_is_answer_cb)(int status, const struct mrg_json *json);
+
 struct mrg_call {
     const char *method;
     const char *path; /* With the query; begins with '/'. */
     const char *body; /* Or NULL. */
     size_t body_len;
     enum mrg_repeat repeat;
-    int timeout_ms;            /* 0: the client's. */
-    bool is_patient;           /* A blocking query: silence is no failure. */
-    bool is_raw;               /* The answer is no JSON. */
-    const atomic_bool *cancel; /* Or NULL: end soon when it turns true. */
+    int timeout_ms;             /* 0: the client's. */
+    bool is_patient;            /* A blocking query: silence is no failure. */
+    mrg_is_answer_cb is_answer; /* Or NULL. */
+    const atomic_bool *cancel;  /* Or NULL: end soon when it turns true. */
 
     /* The answer. */
     int status;

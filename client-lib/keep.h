@@ -61,6 +61,13 @@ struct mrg_kept *mrg_kept_new(const char *name, const char *id);
 /* Free it. NULL is a no-op. */
 void mrg_kept_free(struct mrg_kept *kept);
 
+struct mrg_call;
+
+/* Run a call that changes @name, and note its revision. Without the lock.
+ * MICROREG_E_FENCED and the errors of calls. */
+int mrg_kept_send(struct microreg *client, struct mrg_call *call,
+                  const char *name, struct microreg_error *out_error);
+
 /* Register @json, which holds @n nodes that are claimed, and note their digests.
  * Without the lock. MICROREG_E_FENCED and the errors of calls. */
 int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,

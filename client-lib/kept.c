@@ -70,17 +70,30 @@ static void take_digests(struct mrg_kept *const *entries, size_t n,
     }
 }
 
-/* What a 404 or 409 to a registration means. */
-static int refuse_post(const struct mrg_call *call,
-                       struct microreg_error *out_error)
+/* The state's index, or the words of a 409. */
+static bool is_registered(int status, const struct mrg_json *json)
 {
-    const char *text = call->answer.len > 0 ? call->answer.data : "";
+    return status == 409 ||
+           (status == 200 && mrg_json_u64(mrg_json_get(json, "index")) > 0);
+}
 
-    if (call->status == 409) {
-        return mrg_fail(out_error, MICROREG_E_FENCED, "%s", text);
+int mrg_kept_send(struct microreg *client, struct mrg_call *call,
+                  const char *name, struct microreg_error *out_error)
+{
+    int err;
+
+    call->is_answer = is_registered;
+    call->cancel = &client->keeper->is_stopping;
+    err = mrg_call_run(client, call, out_error);
+    if (err == MICROREG_OK && call->status == 409) {
+        err = mrg_fail(out_error, MICROREG_E_FENCED, "%s",
+                       call->answer.len > 0 ? call->answer.data : "fenced");
     }
-    return mrg_fail(out_error, MICROREG_E_PROTOCOL,
-                    "POST /registry: answered 404: is this a microreg server?");
+    if (err == MICROREG_OK) {
+        mrg_streams_wrote(client, name,
+                          mrg_json_u64(mrg_json_get(call->json, "index")));
+    }
+    return err;
 }
 
 int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,
@@ -101,17 +114,9 @@ int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,
         return mrg_nomem(out_error);
     }
     call.path = path.data;
-    if (client->keeper != NULL) {
-        call.cancel = &client->keeper->is_stopping;
-    }
-    err = mrg_call_run(client, &call, out_error);
-    if (err == MICROREG_OK && call.status >= 400) {
-        err = refuse_post(&call, out_error);
-    }
+    err = mrg_kept_send(client, &call, entries[0]->name, out_error);
     if (err == MICROREG_OK) {
         take_digests(entries, n, call.json);
-        mrg_streams_wrote(client, entries[0]->name,
-                          mrg_json_u64(mrg_json_get(call.json, "index")));
     }
     mrg_call_deinit(&call);
     mrg_text_deinit(&path);
@@ -166,13 +171,21 @@ static size_t mark(struct mrg_kept *const *entries, size_t n,
     return marked;
 }
 
+/* Those that are known, and those that are not. */
+static bool is_renewal(int status, const struct mrg_json *json)
+{
+    const struct mrg_json *unknown = mrg_json_get(json, "unknown");
+
+    return unknown != NULL && unknown->type == MRG_JSON_ARRAY &&
+           (status == 200 || status == 409 || unknown->n > 0);
+}
+
 int mrg_kept_renew(struct microreg *client, struct mrg_kept *const *entries,
                    size_t n, bool *out_unknown, bool *out_fenced,
                    struct microreg_error *out_error)
 {
     struct mrg_text body = MRG_TEXT_INIT;
     struct mrg_call call = {.method = "PUT", .path = "/registry/renew"};
-    size_t n_marked;
     int err;
 
     write_renewals(client, entries, n, &body);
@@ -182,21 +195,15 @@ int mrg_kept_renew(struct microreg *client, struct mrg_kept *const *entries,
     }
     call.body = body.data;
     call.body_len = body.len;
-    if (client->keeper != NULL) {
-        call.cancel = &client->keeper->is_stopping;
-    }
+    call.is_answer = is_renewal;
+    call.cancel = &client->keeper->is_stopping;
     err = mrg_call_run(client, &call, out_error);
     if (err == MICROREG_OK) {
-        n_marked =
-            mark(entries, n, mrg_json_get(call.json, "unknown"), out_unknown);
+        (void)mark(entries, n, mrg_json_get(call.json, "unknown"), out_unknown);
         if (mark(entries, n, mrg_json_get(call.json, "fenced"), out_fenced) >
             0) {
             err = mrg_fail(out_error, MICROREG_E_FENCED,
                            "a newer incarnation has registered this");
-        } else if (call.status == 404 && n_marked == 0) {
-            err = mrg_fail(out_error, MICROREG_E_PROTOCOL,
-                           "PUT /registry/renew: answered 404 and names "
-                           "nothing: is this a microreg server?");
         }
     }
     mrg_call_deinit(&call);

@@ -26,6 +26,12 @@ static int check_key(const char *key, struct microreg_error *out_error)
 
 /* ------------------------------------------------------------- reading */
 
+static bool is_keys(int status, const struct mrg_json *json)
+{
+    return status == 404 ||
+           (status == 200 && json != NULL && json->type == MRG_JSON_ARRAY);
+}
+
 /* Read a key, or with @recurse all that begin with it; the answer is in @call. */
 static int read_keys(struct microreg *client, const char *key, bool recurse,
                      unsigned flags, struct mrg_call *call,
@@ -46,6 +52,7 @@ static int read_keys(struct microreg *client, const char *key, bool recurse,
     if (err == MICROREG_OK) {
         call->method = "GET";
         call->path = path.data;
+        call->is_answer = is_keys;
         err = mrg_call_run(client, call, out_error);
     }
     if (err == MICROREG_OK && call->status == 404) {
@@ -115,28 +122,26 @@ int microreg_kv_list_json(struct microreg *client, const char *prefix,
 
 /* ------------------------------------------------------------- writing */
 
+static bool is_verdict(int status, const struct mrg_json *json)
+{
+    return status == 200 && json != NULL &&
+           (json->type == MRG_JSON_TRUE || json->type == MRG_JSON_FALSE);
+}
+
 int mrg_kv_write(struct microreg *client, struct mrg_call *call,
                  struct microreg_error *out_error)
 {
     int err;
 
     call->repeat = MRG_ONCE;
+    call->is_answer = is_verdict;
     err = mrg_call_run(client, call, out_error);
-    if (err != MICROREG_OK) {
-        return err;
+    if (err == MICROREG_OK && call->json->type == MRG_JSON_FALSE) {
+        err = mrg_fail(out_error, MICROREG_E_REFUSED,
+                       "%s %.*s: the condition was not met", call->method,
+                       (int)strcspn(call->path, "?"), call->path);
     }
-    if (call->json != NULL && call->json->type == MRG_JSON_TRUE) {
-        return MICROREG_OK;
-    }
-    if (call->json != NULL && call->json->type == MRG_JSON_FALSE) {
-        return mrg_fail(out_error, MICROREG_E_REFUSED,
-                        "%s %.*s: the condition was not met", call->method,
-                        (int)strcspn(call->path, "?"), call->path);
-    }
-    return mrg_fail(out_error, MICROREG_E_PROTOCOL,
-                    "%s %.*s: answered %d and neither true nor false",
-                    call->method, (int)strcspn(call->path, "?"), call->path,
-                    call->status);
+    return err;
 }
 
 static void write_conditions(struct mrg_text *path,

@@ -6,6 +6,11 @@
 #include "service.h"
 #include "stream.h"
 
+static bool is_list(int status, const struct mrg_json *json)
+{
+    return status == 200 && json != NULL && json->type == MRG_JSON_ARRAY;
+}
+
 /* Ask for one service, or for all (@name NULL); the answer is in @call. */
 static int ask(struct microreg *client, const char *name, unsigned flags,
                struct mrg_call *call, struct microreg_error *out_error)
@@ -28,14 +33,8 @@ static int ask(struct microreg *client, const char *name, unsigned flags,
     }
     call->method = "GET";
     call->path = path.data;
+    call->is_answer = is_list;
     err = mrg_call_run(client, call, out_error);
-    if (err == MICROREG_OK &&
-        (call->json == NULL || call->json->type != MRG_JSON_ARRAY)) {
-        err = mrg_fail(out_error, MICROREG_E_PROTOCOL,
-                       "GET /registry: answered %d and no list: is this a "
-                       "microreg server?",
-                       call->status);
-    }
     mrg_text_deinit(&path);
     return err;
 }

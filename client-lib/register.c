@@ -12,7 +12,6 @@
 #include "call.h"
 #include "keep.h"
 #include "service.h"
-#include "stream.h"
 
 #define NODES_MAX 512
 #define TTL_MIN_MS INT64_C(1000)
@@ -409,19 +408,7 @@ static int send_delete(struct plan *plan)
     call.body_len = body.len;
     err = path.failed || body.failed
               ? mrg_nomem(plan->error)
-              : mrg_call_run(plan->client, &call, plan->error);
-    if (err == MICROREG_OK && call.status == 409) {
-        err = mrg_fail(plan->error, MICROREG_E_FENCED, "%s",
-                       call.answer.len > 0 ? call.answer.data : "fenced");
-    } else if (err == MICROREG_OK && call.status == 404) {
-        err = mrg_fail(plan->error, MICROREG_E_PROTOCOL,
-                       "DELETE /registry: answered 404: is this a microreg "
-                       "server?");
-    }
-    if (err == MICROREG_OK) {
-        mrg_streams_wrote(plan->client, plan->name,
-                          mrg_json_u64(mrg_json_get(call.json, "index")));
-    }
+              : mrg_kept_send(plan->client, &call, plan->name, plan->error);
     mrg_call_deinit(&call);
     mrg_text_deinit(&path);
     mrg_text_deinit(&body);

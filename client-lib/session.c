@@ -58,6 +58,14 @@ static void write_session(struct mrg_text *out,
                     o->delete_keys ? "delete" : "release");
 }
 
+static bool is_session(int status, const struct mrg_json *json)
+{
+    const struct mrg_json *id = mrg_json_get(json, "ID");
+
+    return status == 200 && id != NULL && id->type == MRG_JSON_STRING &&
+           id->text_len > 0 && id->text_len < SESSION_ID_SIZE;
+}
+
 /* Create it at a server. An answer that is lost leaves a session that ends with
  * its TTL, so the request may be repeated. */
 static int create(struct microreg *client, struct microreg_session *session,
@@ -77,15 +85,10 @@ static int create(struct microreg *client, struct microreg_session *session,
     call.body = body.data;
     call.body_len = body.len;
     session->sent_ms = mrg_now_ms();
+    call.is_answer = is_session;
     err = mrg_call_run(client, &call, out_error);
-    id = mrg_json_str(mrg_json_get(call.json, "ID"));
-    if (err == MICROREG_OK &&
-        (id[0] == '\0' || strlen(id) >= sizeof session->id)) {
-        err = mrg_fail(out_error, MICROREG_E_PROTOCOL,
-                       "PUT /v1/session/create: answered %d and no ID",
-                       call.status);
-    }
     if (err == MICROREG_OK) {
+        id = mrg_json_str(mrg_json_get(call.json, "ID"));
         memcpy(session->id, id, strlen(id) + 1);
     }
     mrg_call_deinit(&call);

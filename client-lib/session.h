@@ -5,9 +5,11 @@
 
 #include "client.h"
 
+#define SESSION_ID_SIZE 64
+
 struct microreg_session {
     struct microreg *client; /* A reference. */
-    char id[64];
+    char id[SESSION_ID_SIZE];
     int64_t ttl_ms;
 
     /* The client's lock. */

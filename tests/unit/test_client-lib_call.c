@@ -160,9 +160,10 @@ static void statuses_become_codes(void **state)
         {"HTTP/1.1 409 No\r\nConnection: close\r\n\r\nfenced: 3",
          MICROREG_E_FENCED, "fenced: 3"},
         {"HTTP/1.1 404 No\r\nConnection: close\r\n\r\nnope",
-         MICROREG_E_PROTOCOL, "microreg server"},
+         MICROREG_E_PROTOCOL, "answered 404, but"},
         {NO_LEADER, MICROREG_E_UNAVAILABLE, "No cluster leader"},
-        {FAKE_JSON "<html>", MICROREG_E_PROTOCOL, "not JSON: <html>"},
+        {FAKE_JSON "<html>", MICROREG_E_PROTOCOL,
+         "not as a microreg server does: <html>"},
         {"220 smtp ready\r\n", MICROREG_E_PROTOCOL, "not HTTP"},
     };
 
