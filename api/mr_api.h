@@ -142,7 +142,7 @@ struct mr_api_options {
     unsigned max_connections;            /* In all; 0: default. */
     unsigned max_connections_per_client; /* 0: default (as Consul, 200). */
     size_t connection_memory; /* For a request's line and headers; a parked
-                                 query keeps it. 0: 4 KiB. */
+                                 query keeps it. 0: 3840. */
     size_t kv_max_value_size; /* Bytes; 0: 512 KiB. */
     uint64_t default_query_time_ms; /* Blocking query's wait; 0: 5 min. */
     uint64_t max_query_time_ms;     /* 0: 10 min. */

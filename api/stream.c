@@ -10,8 +10,10 @@
 #include "api/feed.h"
 #include "api/park.h"
 
-/* Used for HTTP/1.0 only; otherwise the library lends the connection's own. */
-#define BLOCK_BYTES 64
+/* The library's own buffer is used for HTTP/1.0 only (a proxy's, mostly);
+ * otherwise it lends the connection's. */
+#define BLOCK_BYTES_HTTP10 4096
+#define BLOCK_BYTES 16
 
 /* A client that acknowledges nothing for so long is gone. */
 #define UNACKNOWLEDGED_MS 30000
@@ -175,6 +177,7 @@ static void watch_for_silence(const struct api_http *x)
 struct MHD_Response *api_stream_response(struct api_http *x)
 {
     watch_for_silence(x);
-    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES,
-                                             on_read, x->stream, NULL);
+    return MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, x->is_http10 ? BLOCK_BYTES_HTTP10 : BLOCK_BYTES,
+        on_read, x->stream, NULL);
 }
