@@ -94,6 +94,37 @@ static void leaving_crowd_leaves_nothing_behind(void **state)
     expect(f, "PUT", "/v1/kv/b", "2", 200, "true");
 }
 
+/* What changes the index but not the answer does not end the wait: the answer
+ * has the index of the change that did. */
+static void answer_as_before_does_not_end_the_wait(void **state)
+{
+    struct fixture *f = *state;
+    const char *path = "/v1/catalog/register";
+
+    expect(f, "PUT", path,
+           "{\"Node\":\"n\",\"Address\":\"10.0.0.1\",\"Service\":"
+           "{\"Service\":\"a\",\"Port\":1}}",
+           200, "true");
+    struct blocked b = begin_blocking(
+        f, text("/v1/catalog/services?index=%llu&wait=600s", rev(f, 1)));
+
+    await_parked(f, 1);
+    expect(f, "PUT", path,
+           "{\"Node\":\"n\",\"Address\":\"10.0.0.1\",\"Service\":"
+           "{\"Service\":\"a\",\"Port\":2}}",
+           200, "true");
+    expect(f, "PUT", path,
+           "{\"Node\":\"n\",\"Address\":\"10.0.0.1\",\"Service\":"
+           "{\"Service\":\"b\",\"Port\":1}}",
+           200, "true");
+    struct answer a = receive(b.fd, true);
+
+    assert_string_equal(header(&a, "X-Consul-Index"), text("%llu", rev(f, 3)));
+    assert_non_null(strstr(a.body, "\"b\""));
+    free(a.text);
+    close(b.fd);
+}
+
 /* Many waiters of one key are all answered by one change. */
 static void all_waiters_of_a_key_are_woken(void **state)
 {
@@ -142,6 +173,7 @@ int main(void)
         with_service(blocking_query_times_out_with_the_same_index),
         with_service(blocking_query_ends_with_its_client),
         with_service(leaving_crowd_leaves_nothing_behind),
+        with_service(answer_as_before_does_not_end_the_wait),
         with_service(all_waiters_of_a_key_are_woken),
         with_service(quiescing_ends_waits_with_503),
     };
