@@ -361,9 +361,10 @@ watches: all
 		--seed $(SEED) --duration $(DURATION) --watchers $(WATCHERS) --changes $(CHANGES) --kill-every $(KILL_EVERY)
 
 ## bench         speed, beside peers with PEERS=dir; BENCH_QUICK=1
-bench: all
+bench: all $(OUT)/tests/bench/bench_watch
 	$(Q)$(PYTHON) tests/bench/bench.py --binary $(OUT)/microreg --out $(BUILD)/bench.json $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 	$(Q)$(PYTHON) tests/bench/leases.py --binary $(OUT)/microreg $(if $(filter 1,$(BENCH_QUICK)),--quick)
+	$(Q)$(PYTHON) tests/bench/watch.py --binary $(OUT)/microreg --readers $(OUT)/tests/bench/bench_watch --out $(BUILD)/bench-watch.json $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 	$(Q)$(PYTHON) tests/bench/registry.py --binary $(OUT)/microreg $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 
 .PHONY: cover
@@ -390,7 +391,7 @@ TIDY_FILES := $(filter-out tests/% examples/%,$(filter %.c,$(C_FILES)))
 lint-tidy: $(GEN_H)
 	$(call say,TIDY,"$(words $(TIDY_FILES)) files")
 	$(Q)test -n "$(TIDY_FILES)"
-	$(Q)printf '%s\n' $(TIDY_FILES) | xargs -P $$(nproc) -n 4 scripts/tidy.sh $(CLANG_TIDY) "$(STD) $(WARN) $(PKG_CFLAGS)"
+	$(Q)printf '%s\n' $(TIDY_FILES) | xargs -P $$(nproc) -n 4 scripts/tidy.sh $(CLANG_TIDY) "$(STD) -I client-lib $(WARN) $(PKG_CFLAGS)"
 
 lint-layers:
 	$(call say,LAYERS,"")

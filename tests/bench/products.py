@@ -78,6 +78,12 @@ class Product:
         eventually(lambda: self.put(self.servers[0], "ready", b"x", 5),
                    f"{self.name} accepts writes", 30)
 
+    def restart(self):
+        """All of them, with their data."""
+        for server in self.servers:
+            server.kill()
+        self.start()
+
     def running(self):
         return [s for s in self.servers if s.running()]
 
