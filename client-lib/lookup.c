@@ -60,6 +60,12 @@ static int not_found(const char *name, struct microreg_error *out_error)
                     "service \"%.160s\" is not registered", name);
 }
 
+/* Whether an answer is a list without services. */
+static bool has_none(const struct mrg_call *call)
+{
+    return call->json == NULL || call->json->n == 0;
+}
+
 static int check_name(const char *name, struct microreg_error *out_error)
 {
     if (name == NULL || name[0] == '\0') {
@@ -103,7 +109,7 @@ int microreg_get_service_json(struct microreg *client, const char *name,
         is_empty = call.answer.len == 2;
     } else if (err == MICROREG_OK) {
         err = ask(client, name, flags, &call, out_error);
-        is_empty = err == MICROREG_OK && call.json->n == 0;
+        is_empty = err == MICROREG_OK && has_none(&call);
     }
     if (err == MICROREG_OK) {
         err = is_empty ? not_found(name, out_error)
@@ -129,7 +135,7 @@ int microreg_get_service(struct microreg *client, const char *name,
         err = ask(client, name, flags, &call, out_error);
     }
     if (err == MICROREG_OK) {
-        err = call.json->n == 0
+        err = has_none(&call)
                   ? not_found(name, out_error)
                   : mrg_services_read(&call.arena, call.json, call.index,
                                       out_services, out_error);

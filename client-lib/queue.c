@@ -58,7 +58,7 @@ bool mrg_queue_pop(struct microreg_watch *watch, struct mrg_queued *out_event)
         }
         mrg_view_put(&watch->told, event.object);
     }
-    if (event.is_counted) {
+    if (event.is_counted && event.object != NULL) {
         watch->queued_bytes -= event.object->json_len;
     }
     watch->first = (watch->first + 1) % watch->size;

@@ -29,7 +29,8 @@ struct plan {
     size_t n;
     const char **ids;
     char **bodies; /* Of one node each; NULL where it was handed on. */
-    struct mrg_kept **entries;
+    struct mrg_kept **fresh;   /* For nodes that have no entry yet. */
+    struct mrg_kept **entries; /* NULL where there is none. */
     int64_t ttl_ms;
     unsigned flags;
 };
@@ -41,16 +42,26 @@ static int invalid(struct plan *plan, const char *text)
 
 /* ------------------------------------------------------------- parsing */
 
+/* Room for what there is of each node; `entries` is set when there is room for
+ * all. */
+static bool alloc_lists(struct plan *plan)
+{
+    plan->ids = mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->ids);
+    plan->bodies =
+        mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->bodies);
+    plan->fresh = mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->fresh);
+    if (plan->ids != NULL && plan->bodies != NULL && plan->fresh != NULL) {
+        plan->entries =
+            mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->entries);
+    }
+    return plan->entries != NULL;
+}
+
 static int parse_nodes(struct plan *plan, const struct mrg_json *nodes)
 {
     size_t i = 0;
 
-    plan->ids = mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->ids);
-    plan->bodies =
-        mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->bodies);
-    plan->entries =
-        mrg_arena_alloc(&plan->arena, plan->n * sizeof *plan->entries);
-    if (plan->ids == NULL || plan->bodies == NULL || plan->entries == NULL) {
+    if (!alloc_lists(plan)) {
         return mrg_nomem(plan->error);
     }
     for (const struct mrg_json *v = nodes->child; v != NULL; v = v->next) {
@@ -67,7 +78,11 @@ static int parse_nodes(struct plan *plan, const struct mrg_json *nodes)
                                 id);
             }
         }
-        plan->ids[i++] = id;
+        plan->ids[i] = id;
+        plan->fresh[i] = mrg_kept_new(plan->name, id);
+        if (plan->fresh[i++] == NULL) {
+            return mrg_nomem(plan->error);
+        }
     }
     return MICROREG_OK;
 }
@@ -137,31 +152,23 @@ static int write_bodies(struct plan *plan)
 
 static void plan_deinit(struct plan *plan)
 {
-    for (size_t i = 0; plan->bodies != NULL && i < plan->n; i++) {
+    for (size_t i = 0; plan->entries != NULL && i < plan->n; i++) {
         mrg_free(plan->bodies[i]);
+        mrg_kept_free(plan->fresh[i]);
     }
     mrg_arena_deinit(&plan->arena);
 }
 
 /* ------------------------------------------------------------- claims */
 
-static struct mrg_kept *find_entry(const struct plan *plan, size_t i)
-{
-    const struct mrg_keeper *keeper = plan->client->keeper;
-    struct mrg_kept *kept = mrg_kept_new(plan->name, plan->ids[i]);
-    struct mrg_kept *found =
-        kept == NULL ? NULL
-                     : mrg_map_get(&keeper->entries, kept->key, kept->key_len);
-
-    mrg_kept_free(kept);
-    return found;
-}
-
 /* Whether nobody works on the plan's nodes. */
 static bool is_free(struct plan *plan)
 {
     for (size_t i = 0; i < plan->n; i++) {
-        plan->entries[i] = find_entry(plan, i);
+        const struct mrg_kept *fresh = plan->fresh[i];
+
+        plan->entries[i] = mrg_map_get(&plan->client->keeper->entries,
+                                       fresh->key, fresh->key_len);
         if (plan->entries[i] != NULL && plan->entries[i]->is_busy) {
             return false;
         }
@@ -178,16 +185,13 @@ static bool make_entries(struct plan *plan)
         return false;
     }
     for (size_t i = 0; i < plan->n; i++) {
-        struct mrg_kept *kept = plan->entries[i];
+        struct mrg_kept *fresh = plan->fresh[i];
 
-        if (kept == NULL) {
-            kept = plan->entries[i] = mrg_kept_new(plan->name, plan->ids[i]);
-        }
-        if (kept == NULL) {
-            return false;
-        }
-        if (kept->is_new) {
-            (void)mrg_map_put(&keeper->entries, kept->key, kept->key_len, kept);
+        if (plan->entries[i] == NULL) {
+            (void)mrg_map_put(&keeper->entries, fresh->key, fresh->key_len,
+                              fresh);
+            plan->entries[i] = fresh;
+            plan->fresh[i] = NULL;
         }
     }
     return true;
@@ -225,11 +229,6 @@ static int claim(struct plan *plan, bool makes)
         }
     }
     if (err == MICROREG_OK && makes && !make_entries(plan)) {
-        for (size_t i = 0; i < plan->n; i++) {
-            if (plan->entries[i] != NULL && plan->entries[i]->is_new) {
-                drop_entry(plan, i);
-            }
-        }
         err = mrg_nomem(plan->error);
     }
     for (size_t i = 0; err == MICROREG_OK && i < plan->n; i++) {
@@ -249,8 +248,8 @@ static bool is_same(const struct plan *plan)
     for (size_t i = 0; i < plan->n; i++) {
         const struct mrg_kept *kept = plan->entries[i];
 
-        if (kept->is_new || kept->digest[0] == '\0' || kept->body == NULL ||
-            kept->ttl_ms != plan->ttl_ms ||
+        if (kept == NULL || kept->is_new || kept->digest[0] == '\0' ||
+            kept->body == NULL || kept->ttl_ms != plan->ttl_ms ||
             strcmp(kept->body, plan->bodies[i]) != 0) {
             return false;
         }

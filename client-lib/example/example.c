@@ -111,7 +111,7 @@ static void count(struct microreg *client)
         snprintf(text, sizeof text, "%s", (const char *)keys->items[0].value);
         microreg_keys_free(keys);
     }
-    snprintf(text, sizeof text, "%d", atoi(text) + 1);
+    snprintf(text, sizeof text, "%d", (int)strtol(text, NULL, 10) + 1);
     check(microreg_kv_put(client, "example/count", text, strlen(text), &write,
                           &error),
           &error);

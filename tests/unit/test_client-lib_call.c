@@ -209,6 +209,26 @@ static void a_lack_of_memory_is_an_error_of_the_call(void **state)
     end(&f);
 }
 
+/* The same for a registration, which keeps something of it. */
+static void a_registration_without_memory_can_be_repeated(void **state)
+{
+    static const char *const answers[] = {REGISTERED};
+    struct fixture f;
+    int err = MICROREG_E_NOMEM;
+
+    (void)state;
+    begin(&f, answers, 1);
+    for (long n = 1; err != MICROREG_OK; n++) {
+        mrg_mem_fail_at(n);
+        err = put_service(&f);
+        mrg_mem_fail_at(0);
+        assert_true(err == MICROREG_OK || err == MICROREG_E_NOMEM ||
+                    err == MICROREG_E_PROTOCOL);
+        assert_true(n < 200);
+    }
+    end(&f);
+}
+
 /* Structs with texts that are no UTF-8 never leave the program. */
 static void bad_structs_are_refused(void **state)
 {
@@ -242,6 +262,7 @@ int main(void)
         cmocka_unit_test(a_put_without_an_answer_is_sent_once),
         cmocka_unit_test(statuses_become_codes),
         cmocka_unit_test(a_lack_of_memory_is_an_error_of_the_call),
+        cmocka_unit_test(a_registration_without_memory_can_be_repeated),
         cmocka_unit_test(bad_structs_are_refused),
     };
 

@@ -20,7 +20,7 @@
 /* Random puts and removes beside an array that says what must be there. */
 static void it_holds_what_was_put_and_not_removed(void **state)
 {
-    static char keys[KEYS][8];
+    static char keys[KEYS][16];
     bool there[KEYS] = {false};
     struct mrg_map map = {NULL, 0, 0};
     unsigned random = 1;
