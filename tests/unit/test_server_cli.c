@@ -81,6 +81,7 @@ static void environment_is_read_ours_first(void **state)
     assert_string_equal(cli.http_addr, "ours");
     assert_int_equal(parse(&cli, "http-addr", "-http-addr=flag", NULL), MR_OK);
     assert_string_equal(cli.http_addr, "flag");
+    server_cli_deinit(&cli);
 }
 
 /* Metadata comes as pairs, later ones replace. */
@@ -210,6 +211,7 @@ static void no_server_is_an_error(void **state)
                         "Get \"http://127.0.0.1:1/v1/x?a=b\": dial tcp "
                         "127.0.0.1:1: connect: connection refused");
     server_answer_deinit(&answer);
+    server_cli_deinit(&cli);
 }
 
 /* Unknown commands, groups and bad flags have Consul's exit codes. */
