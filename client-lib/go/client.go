@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -34,7 +35,7 @@ type Client struct {
 // no sense, and servers that cannot be reached, are errors of the calls.
 func New(options Options) *Client {
 	c := &Client{options: options}
-	runtime.SetFinalizer(c, (*Client).Close)
+	runtime.SetFinalizer(c, func(c *Client) { go c.Close() }) // It may wait.
 	return c
 }
 
@@ -212,7 +213,7 @@ func decode(what string, body []byte, into any) error {
 }
 
 func checkName(name string) error {
-	if len(name) > maxName || !utf8.ValidString(name) {
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
 		return &failure{ErrInvalid, fmt.Sprintf(
 			"%.200q is no name of a service: at most %d bytes of UTF-8", name, maxName)}
 	}

@@ -136,6 +136,11 @@ func unknown(s *suite) {
 	s.gone(r, name())
 	s.gone(r, "")
 	s.gone(r, strings.Repeat("n", 1000))
+	there := service(name(), "1", 1)
+	s.register(r, there, 0)
+	s.gone(r, there.Name+"\x00")
+	s.gone(r, there.Name+" ")
+	s.gone(r, strings.ToUpper(there.Name))
 	s.deregister(r, service(name(), "1", 2))
 }
 
