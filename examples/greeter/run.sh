@@ -111,7 +111,7 @@ start go "$BUILD/go-service" --registry=microreg \
 	"--register_ttl=$TTL_S" --register_interval=1
 go_service=$!
 start c "$BUILD/c-service" "$REGISTRIES" "$HOST"
-start sh ./sh/service.sh "$NET.3:8500" "$HOST" 7001
+start sh ./sh/service.sh "$REGISTRIES" "$HOST" 7001
 wait_for 15 greeters 2 3
 start watch "$BUILD/c-client" -w "$REGISTRIES"
 
@@ -141,6 +141,7 @@ cat "$DATA/watch.log"
 
 say "the leader of the registry is killed too: the others are still found"
 "$ROOT/scripts/cluster.sh" kill leader --net "$NET" --dir "$DATA"
+sleep $((TTL_S + 2))
 show "$BUILD/c-client" "$REGISTRIES"
 show "$BUILD/go-client" --registry=microreg "--registry_address=$REGISTRIES" \
 	2>"$DATA/go-client.log" || die "$(tail -n 1 "$DATA/go-client.log")"
