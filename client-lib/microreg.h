@@ -244,8 +244,10 @@ struct microreg_services {
 #define MICROREG_STALE 0x1u /* Any server's own state; works without leader. */
 #define MICROREG_CONSISTENT 0x2u /* The leader asks the others first. */
 /* get_service only: answer from memory when the service is watched and the
- * stream lives; what this client itself wrote is always in it. The first call
- * with this flag begins to follow the service in the background. */
+ * stream lives; what this client itself wrote is always in it. What others
+ * wrote is, as a rule, milliseconds old; behind a server that hangs, at most
+ * twice progress_ms. The first call with this flag begins to follow the service
+ * in the background. */
 #define MICROREG_WATCHED 0x4u
 
 /* Flags of registrations. */
