@@ -69,7 +69,8 @@ def missing_module(text):
     """Whether Go says that a module could not be downloaded."""
     return any(sign in text for sign in (
         "proxy.golang.org", "dial tcp", "403 Forbidden", "404 Not Found",
-        "410 Gone", "requires go >=", "toolchain not available"))
+        "410 Gone", "GOPROXY=off", "requires go >=",
+        "toolchain not available"))
 
 
 class Refused(Exception):
