@@ -18,7 +18,8 @@ struct kv_captured {
     struct mr_slice old; /* Empty when the row was not there; of a key, unless
                             it is deleted, also when it was. */
     bool existed;
-    size_t seq; /* In the order of writing. */
+    bool is_changed; /* What answers show; set by kv_rows_compare(). */
+    size_t seq;      /* In the order of writing. */
 };
 
 struct kv_capture {

@@ -434,6 +434,7 @@ void kv_record(struct kv_batch *b)
     record_keys(r);
     if (*(const uint8_t *)b->capture.rows[b->capture.n - 1].key.data !=
         (uint8_t)KV_KEY) {
+        kv_rows_compare(r, &b->capture);
         record_catalog(r);
     }
     if (mr_buf_failed(&r->events) || mr_buf_failed(&r->before) ||

@@ -24,20 +24,8 @@ static bool get(struct kv_recorder *r, enum kv_when when, struct mr_slice key,
 bool kv_row_is_changed(struct kv_recorder *r, struct mr_slice key)
 {
     const struct kv_captured *c = kv_capture_find(r->capture, key);
-    struct kv_revs old;
-    struct kv_revs new;
-    struct mr_slice before;
-    struct mr_slice after;
 
-    if (c == NULL) {
-        return false;
-    }
-    if (!kv_tx_get(&r->b->tx, key, &after)) {
-        return c->existed;
-    }
-    before = c->old;
-    return !c->existed || !kv_get_revs(&before, &old) ||
-           !kv_get_revs(&after, &new) || old.modify != new.modify;
+    return c != NULL && c->is_changed;
 }
 
 void kv_pack_message(struct mr_buf *out, const ProtobufCMessage *message)
@@ -127,6 +115,86 @@ static Mr__Check *find_check(struct kv_recorder *r, enum kv_when when,
     }
     check->lease_id = 0;
     return check;
+}
+
+/* ------------------------------------------------------------ rows */
+
+/* Pack what the row @key of a node, a service or a check showed then, but for
+ * its ModifyIndex. Only REGISTRY is an origin that shows. */
+static void pack_shown(struct kv_recorder *r, enum kv_when when,
+                       struct mr_slice key, struct mr_buf *out)
+{
+    static const Mr__Node no_node = MR__NODE__INIT; /* It has its own row. */
+    Mr__Service *service;
+    Mr__Check *check;
+    Mr__Node *node;
+
+    kv_arena_reset(&r->b->scratch);
+    switch (*(const uint8_t *)key.data) {
+    case KV_NODE:
+        node = find_node(r, when, key);
+        if (node != NULL) {
+            node->modify_rev = 0;
+            kv_pack_message(out, &node->base);
+        }
+        break;
+    case KV_SERVICE:
+        service = find_service(r, when, key, &no_node);
+        if (service != NULL) {
+            service->modify_rev = 0;
+            if (service->origin != MR__ORIGIN__REGISTRY) {
+                service->origin = MR__ORIGIN__CATALOG;
+            }
+            kv_pack_message(out, &service->base);
+        }
+        break;
+    case KV_CHECK:
+        check = find_check(r, when, key, &no_node, NULL);
+        if (check != NULL) {
+            check->modify_rev = 0;
+            check->origin = MR__ORIGIN__CATALOG;
+            kv_pack_message(out, &check->base);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static bool shows_other(struct kv_recorder *r, const struct kv_captured *c)
+{
+    struct mr_slice before = c->old;
+    struct mr_slice after;
+    struct kv_revs old;
+    struct kv_revs new;
+
+    if (!kv_tx_get(&r->b->tx, c->key, &after)) {
+        return c->existed;
+    }
+    if (!c->existed || !kv_get_revs(&before, &old) ||
+        !kv_get_revs(&after, &new)) {
+        return true;
+    }
+    if (old.modify == new.modify) {
+        return false; /* Nothing but its lease. */
+    }
+    mr_buf_reset(&r->before);
+    mr_buf_reset(&r->after);
+    pack_shown(r, KV_BEFORE, c->key, &r->before);
+    pack_shown(r, KV_AFTER, c->key, &r->after);
+    return !mr_slice_eq(mr_buf_slice(&r->before), mr_buf_slice(&r->after));
+}
+
+void kv_rows_compare(struct kv_recorder *r, struct kv_capture *capture)
+{
+    for (size_t i = 0; i < capture->n; i++) {
+        struct kv_captured *c = &capture->rows[i];
+        uint8_t table = *(const uint8_t *)c->key.data;
+
+        if (table == KV_NODE || table == KV_SERVICE || table == KV_CHECK) {
+            c->is_changed = shows_other(r, c);
+        }
+    }
 }
 
 /* ------------------------------------------------------------ node, check */

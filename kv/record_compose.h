@@ -7,8 +7,12 @@
 
 enum kv_when { KV_BEFORE, KV_AFTER };
 
-/* Whether the command changed the row @key: it is new, or gone, or has another
- * revision. A row that only got another lease keeps its own. */
+/* Find out which of the captured rows of nodes, services and checks the command
+ * changed in what answers show: they are new, or gone, or hold something else
+ * besides their revision, leases and what they are compared by. */
+void kv_rows_compare(struct kv_recorder *r, struct kv_capture *capture);
+
+/* Whether the row @key is one of these. */
 bool kv_row_is_changed(struct kv_recorder *r, struct mr_slice key);
 
 /* What of an instance that was there and is has changed. */
@@ -53,9 +57,9 @@ Mr__Service *kv_service_then(struct kv_recorder *r, enum kv_when when,
 /* Append @message, packed. */
 void kv_pack_message(struct mr_buf *out, const ProtobufCMessage *message);
 
-/* record_names.c. The name of the service whose captured row is the one at @at: append what
- * became of it, nothing when it is as before. Returns how many captured rows
- * are of this name. */
+/* record_names.c. The name of the service whose captured row is the one at @at:
+ * append what became of it, nothing when it is as before. Returns how many
+ * captured rows are of this name. */
 size_t kv_compose_name(struct kv_recorder *r, size_t at,
                        enum mr_kv_action *out_action, struct mr_buf *out);
 
