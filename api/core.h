@@ -275,6 +275,10 @@ bool api_http_is_adopted(const struct api_http *x);
 /* The connection's socket, or -1. */
 int api_http_fd(const struct api_http *x);
 
+/* Break the connection of @x, in whose answer something went wrong: the library
+ * would close it only when its worker has something else to do. Worker. */
+void api_http_break(struct api_http *x);
+
 /* Let the connection of @x go on. Park thread. */
 void api_http_resume(struct api_http *x);
 

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "api/cache.h"
@@ -45,8 +46,8 @@ const char *api_http_header(const struct api_http *x, const char *name)
 
 static int connection_fd(struct MHD_Connection *connection)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-        connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
     return info == NULL ? -1 : info->connect_fd;
 }
@@ -54,6 +55,11 @@ static int connection_fd(struct MHD_Connection *connection)
 int api_http_fd(const struct api_http *x)
 {
     return connection_fd(x->connection);
+}
+
+void api_http_break(struct api_http *x)
+{
+    (void)shutdown(api_http_fd(x), SHUT_RDWR); /* It may be gone. */
 }
 
 void api_http_client(const struct api_http *x, char out[INET6_ADDRSTRLEN])

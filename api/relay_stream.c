@@ -148,7 +148,13 @@ static ssize_t on_read(void *cls, uint64_t position, char *out, size_t cap)
     if (err == MR_E_CLOSED) {
         return MHD_CONTENT_READER_END_OF_STREAM;
     }
-    return err == MR_OK ? (ssize_t)n : MHD_CONTENT_READER_END_WITH_ERROR;
+    if (err != MR_OK) {
+        struct api_relay_exchange *r = cls;
+
+        api_http_break(r->x);
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    return (ssize_t)n;
 }
 
 struct MHD_Response *api_relay_response(struct api_http *x)

@@ -145,9 +145,12 @@ static ssize_t on_read(void *cls, uint64_t position, char *out, size_t cap)
     if (s->text == NULL) {
         enum mr_err err = next_text(s);
 
+        if (err == MR_E_CLOSED) {
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        }
         if (err != MR_OK) {
-            return err == MR_E_CLOSED ? MHD_CONTENT_READER_END_OF_STREAM
-                                      : MHD_CONTENT_READER_END_WITH_ERROR;
+            api_http_break(s->x);
+            return MHD_CONTENT_READER_END_WITH_ERROR;
         }
         if (s->text == NULL) {
             return 0; /* Suspended. */

@@ -428,6 +428,21 @@ static bool hand_over(struct api_websocket *ws)
     return is_open;
 }
 
+/* It came too late to be served: all that it hears is goodbye. */
+static void refuse(struct api_websocket *ws)
+{
+    struct MHD_UpgradeResponseHandle *handle = ws->handle;
+    enum mr_err err = websocket_frames_close(&ws->frames, WEBSOCKET_GOING_AWAY,
+                                             "the server stops");
+
+    if (err == MR_OK) {
+        err = websocket_frames_write(&ws->frames);
+    }
+    (void)err; /* It is over in any case. */
+    release(ws);
+    (void)MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
+}
+
 /* The library's upgrade handler, whose shape it fixes (shape: callback). */
 static void on_upgrade(void *cls, struct MHD_Connection *connection,
                        void *context, const char *extra, size_t extra_len,
@@ -443,10 +458,11 @@ static void on_upgrade(void *cls, struct MHD_Connection *connection,
     ws->handle = handle;
     x->websocket = NULL;
     if (websocket_frames_init(&ws->frames, fd, mr_slice(extra, extra_len)) !=
-            MR_OK ||
-        !hand_over(ws)) {
+        MR_OK) {
         release(ws);
         (void)MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
+    } else if (!hand_over(ws)) {
+        refuse(ws);
     }
 }
 
