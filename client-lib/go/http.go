@@ -24,7 +24,7 @@ import (
 const (
 	// patience is how long one server is waited for when there are others. It
 	// doubles with each round, for answers that take their time.
-	patience = 700 * time.Millisecond
+	patience = 500 * time.Millisecond
 	// refusals ends a call that met nothing but refused connections for so many
 	// rounds: no server will come in time.
 	refusals = 4
