@@ -232,17 +232,6 @@ static enum mr_err make_progress(struct api_feed *feed, uint64_t revision,
     return err;
 }
 
-/* Let go of a text without a line in it: a filter left nothing. */
-static bool is_empty(struct api_text **text)
-{
-    if ((*text)->len > 0) {
-        return false;
-    }
-    api_text_release(*text);
-    *text = NULL;
-    return true;
-}
-
 /* The next text that the feed has for @reader, who is parked when there is none
  * unless it is behind. */
 static enum mr_err take_or_park(struct api_reader *reader, bool wants_progress,
@@ -278,21 +267,25 @@ static enum mr_err take_or_park(struct api_reader *reader, bool wants_progress,
 enum mr_err api_reader_next(struct api_reader *reader, bool wants_progress,
                             struct api_text **out_text)
 {
-    enum mr_err err;
-
     bool is_behind;
 
-    do {
-        err = take_or_park(reader, wants_progress, &is_behind, out_text);
+    for (;;) {
+        struct api_text *text = NULL;
+        enum mr_err err =
+            take_or_park(reader, wants_progress, &is_behind, &text);
+
         if (err == MR_OK && is_behind) {
-            err = catch_up(reader, out_text);
+            err = catch_up(reader, &text);
         }
-        if (err != MR_OK) {
+        if (err != MR_OK || text == NULL) {
+            *out_text = NULL;
             return err;
         }
-        if (*out_text != NULL) {
-            reader->revision = (*out_text)->revision;
+        reader->revision = text->revision;
+        if (text->len > 0 || !is_behind) {
+            *out_text = text;
+            return MR_OK;
         }
-    } while (is_behind && is_empty(out_text));
-    return MR_OK;
+        api_text_release(text); /* A filter left nothing of what it missed. */
+    }
 }
