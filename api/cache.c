@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/response.h"
+#include "api/silence.h"
 #include "base/hash.h"
 #include "base/mem.h"
 
@@ -26,7 +27,8 @@ struct api_cached {
     struct MHD_Response *response;
     struct mr_slice body; /* Lives as long as the response. */
     uint64_t index;
-    uint64_t digest; /* api_answer_digest(). */
+    uint64_t digest;       /* api_answer_digest(). */
+    bool has_coarse_index; /* api_has_coarse_index(). */
     unsigned status;
     const char *type;
     size_t cost;
@@ -232,8 +234,10 @@ bool api_cache_get(struct api_http *x)
     if (e == NULL) {
         return false;
     }
-    if (!api_is_news(x, e->index, e->digest)) {
-        api_cached_release(e); /* It has to wait, which needs a view. */
+    if (!api_is_news(x, e->index, e->digest) ||
+        (e->has_coarse_index && req->min_index > 1 && !x->is_timed_out &&
+         !x->knows_answer)) {
+        api_cached_release(e); /* To wait, or to find out, needs a view. */
         return false;
     }
     atomic_fetch_add_explicit(&req->api->cache_hits, 1, memory_order_relaxed);
@@ -301,6 +305,7 @@ static struct api_cached *entry_new(struct api_http *x, struct mr_slice key,
     e->hash = hash;
     e->index = x->req.reply.index;
     e->digest = api_answer_digest(x);
+    e->has_coarse_index = api_has_coarse_index(x);
     e->status = x->req.reply.status;
     e->type = x->req.reply.type;
     e->cost = ENTRY_COST + key.len + e->body.len;

@@ -17,6 +17,7 @@
 
 #include "api/cache.h"
 #include "api/core.h"
+#include "api/silence.h"
 #include "base/hash.h"
 #include "base/text.h"
 
@@ -144,8 +145,9 @@ static bool wants_to_block(const struct api_http *x)
                strcmp(hash, reply->hash) == 0;
     }
     return req->route->needs == API_READ && req->min_index > 0 &&
-           !api_is_news(x, reply->index,
-                        x->knows_answer ? api_answer_digest(x) : 0);
+           (!api_is_news(x, reply->index,
+                         x->knows_answer ? api_answer_digest(x) : 0) ||
+            (!x->knows_answer && api_nothing_changed(x)));
 }
 
 /* Render from a view. False: answered with an error. */

@@ -125,6 +125,53 @@ static void answer_as_before_does_not_end_the_wait(void **state)
     close(b.fd);
 }
 
+/* Who asks with the index of before other changes waits as well. */
+static void old_index_of_an_answer_as_before_waits(void **state)
+{
+    static const char *const targets[] = {
+        "/v1/kv/none?",
+        "/v1/kv/none/?recurse&",
+        "/v1/health/service/none?",
+        "/v1/health/checks/none?",
+    };
+    struct fixture *f = *state;
+    struct blocked b[MR_ARRAY_LEN(targets)];
+
+    expect(f, "PUT", "/v1/kv/a", "1", 200, "true");
+    expect(f, "PUT", "/v1/kv/a", "2", 200, "true");
+    expect(f, "PUT", "/v1/catalog/register",
+           "{\"Node\":\"n\",\"Address\":\"10.0.0.1\",\"Service\":"
+           "{\"Service\":\"a\",\"Port\":1}}",
+           200, "true");
+    /* 1 is no answer's index. The second answer is a ready one. */
+    for (size_t i = 0; i < 2 * MR_ARRAY_LEN(targets); i++) {
+        struct answer a = exchange(
+            f, "GET", text("%sindex=1&wait=1ms", targets[i / 2]), "", NULL);
+
+        free(a.text);
+    }
+    for (size_t i = 0; i < MR_ARRAY_LEN(targets); i++) {
+        b[i] = begin_blocking(
+            f, text("%sindex=%llu&wait=600s", targets[i], rev(f, 1)));
+    }
+    await_parked(f, MR_ARRAY_LEN(targets));
+    expect(f, "PUT", "/v1/kv/none", "1", 200, "true");
+    expect(f, "PUT", "/v1/kv/none/x", "1", 200, "true");
+    expect(f, "PUT", "/v1/catalog/register",
+           "{\"Node\":\"n\",\"Address\":\"10.0.0.1\",\"Service\":"
+           "{\"Service\":\"none\"},\"Check\":"
+           "{\"CheckID\":\"c\",\"ServiceID\":\"none\"}}",
+           200, "true");
+    for (size_t i = 0; i < MR_ARRAY_LEN(targets); i++) {
+        struct answer a = receive(b[i].fd, true);
+
+        assert_int_equal(a.status, 200);
+        assert_int_not_equal(strlen(a.body), 2);
+        free(a.text);
+        close(b[i].fd);
+    }
+}
+
 /* Many waiters of one key are all answered by one change. */
 static void all_waiters_of_a_key_are_woken(void **state)
 {
@@ -174,6 +221,7 @@ int main(void)
         with_service(blocking_query_ends_with_its_client),
         with_service(leaving_crowd_leaves_nothing_behind),
         with_service(answer_as_before_does_not_end_the_wait),
+        with_service(old_index_of_an_answer_as_before_waits),
         with_service(all_waiters_of_a_key_are_woken),
         with_service(quiescing_ends_waits_with_503),
     };
