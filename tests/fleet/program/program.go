@@ -77,6 +77,7 @@ type driver struct {
 func Drive(open Opener) {
 	d := &driver{open: open, watchers: map[int]Watcher{},
 		out: json.NewEncoder(os.Stdout)}
+	os.Stdout = os.Stderr // go-micro's log is no answer.
 	in := bufio.NewReader(os.Stdin)
 	for {
 		line, err := in.ReadBytes('\n')
