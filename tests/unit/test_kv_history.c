@@ -9,6 +9,9 @@
  * alone is no change.
  */
 #include "kv/mr_kv_history.h"
+
+#include <pthread.h>
+
 #include "tests/unit/kv_fixture.h"
 
 #define N_STEPS 3000
@@ -620,6 +623,53 @@ static void lack_of_memory_forgets_and_goes_on(void **state)
     }
 }
 
+struct follower {
+    struct mr_kv *kv;
+    uint64_t start;
+    size_t n;
+    enum mr_err err;
+};
+
+#define N_FOLLOWED 3000
+
+/* Read on and on until all writes have been told. */
+static void *follow(void *arg)
+{
+    struct follower *f = arg;
+    struct mr_kv_topic topic = {MR_KV_TOPIC_PREFIX, mr_slice_str("")};
+    struct mr_kv_history_query query = {&topic, 1, f->start};
+
+    while (f->err == MR_OK && query.after < f->start + N_FOLLOWED) {
+        f->err = mr_kv_history_read(f->kv, &query, count, &f->n, &query.after);
+    }
+    return NULL;
+}
+
+static void readers_beside_the_writer_miss_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct follower followers[2];
+    pthread_t threads[2];
+
+    for (int i = 0; i < 2; i++) {
+        followers[i] =
+            (struct follower){f->kv, mr_kv_revision(f->kv), 0, MR_OK};
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, follow, &followers[i]), 0);
+    }
+    for (int i = 0; i < N_FOLLOWED; i++) {
+        char value[16];
+
+        (void)snprintf(value, sizeof value, "%d", i);
+        (void)fx_put(f, "k", value);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(followers[i].err, MR_OK);
+        assert_int_equal(followers[i].n, N_FOLLOWED);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -628,6 +678,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(oldest_is_forgotten_when_it_is_too_much,
                                         fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(restart_forgets, fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(readers_beside_the_writer_miss_nothing,
+                                        fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(lack_of_memory_forgets_and_goes_on,
                                         fx_setup, fx_teardown),
     };
