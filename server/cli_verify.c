@@ -22,6 +22,9 @@
 #define BREACH_MAX 2048
 #define STREAMS_A_TOPIC 3
 
+/* A server has the latest changes in memory: at least so many small ones. */
+#define REMEMBERED 10000
+
 /* Followed unless topics are named; the second part with -write. */
 static const char *const default_topics[] = {
     "keyprefix:", "services", "nodes", "checks", "state:critical", "registry"};
@@ -62,6 +65,38 @@ void verify_breach(struct verify *v, const char *fmt, ...)
     (void)vsnprintf(text, sizeof text, fmt, ap); /* Cut to fit. */
     va_end(ap);
     (void)server_cli_fail("BREACH: %s", text);
+}
+
+static uint64_t tip(const struct verify *v)
+{
+    uint64_t last = 0;
+
+    for (size_t i = 0; i < v->n_subjects; i++) {
+        uint64_t one = verify_log_tip(&v->subjects[i].log);
+
+        last = one > last ? one : last;
+    }
+    return last;
+}
+
+void verify_lost(struct verify *v, const char *address)
+{
+    for (size_t i = 0; i < v->addresses.n; i++) {
+        if (v->addresses.items[i] == address) {
+            v->floors[i] = tip(v);
+        }
+    }
+}
+
+bool verify_may_forget(const struct verify *v, const char *address,
+                       uint64_t index)
+{
+    for (size_t i = 0; i < v->addresses.n; i++) {
+        if (v->addresses.items[i] == address && index <= v->floors[i]) {
+            return true;
+        }
+    }
+    return tip(v) - index > REMEMBERED;
 }
 
 /* ------------------------------------------------------------- topics */
@@ -287,18 +322,6 @@ static size_t percentile(const struct verify_figures *f, unsigned percent)
     return 0;
 }
 
-static uint64_t tip(const struct verify *v)
-{
-    uint64_t last = 0;
-
-    for (size_t i = 0; i < v->n_subjects; i++) {
-        uint64_t one = verify_log_tip(&v->subjects[i].log);
-
-        last = one > last ? one : last;
-    }
-    return last;
-}
-
 static size_t count_connected(const struct verify *v)
 {
     size_t n = 0;
@@ -353,7 +376,8 @@ static bool start(struct verify *v)
 {
     v->streams = mr_calloc(v->n_streams + 1, sizeof *v->streams);
     v->queries = mr_calloc(v->n_queries + 1, sizeof *v->queries);
-    if (v->streams == NULL || v->queries == NULL) {
+    v->floors = mr_calloc(v->addresses.n, sizeof *v->floors);
+    if (v->streams == NULL || v->queries == NULL || v->floors == NULL) {
         return false;
     }
     for (size_t i = 0; i < v->n_streams; i++) {
@@ -481,6 +505,7 @@ static void release(struct verify *v)
     }
     mr_free(v->streams);
     mr_free(v->queries);
+    mr_free(v->floors);
     mr_free(v->subjects);
     server_list_deinit(&v->addresses);
     mr_free(v);

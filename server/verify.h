@@ -175,6 +175,7 @@ struct verify {
     struct verify_writer *writer;   /* NULL: none. */
     struct verify_subject *witness; /* Is told our writes; NULL: nobody is. */
     struct verify_figures figures;
+    uint64_t *floors; /* By address: the last index when it was lost last. */
     uint64_t move_ms; /* 0: never. */
     uint64_t random;
     uint64_t rate;
@@ -188,6 +189,14 @@ uint64_t verify_random(struct verify *v, uint64_t limit);
 
 /* About @ms: between half of it and one and a half. */
 uint64_t verify_about(struct verify *v, uint64_t ms);
+
+/* The server at @address, one of v->addresses, does not answer: it may have
+ * forgotten what was before. */
+void verify_lost(struct verify *v, const char *address);
+
+/* Whether the server at @address may have forgotten what followed @index. */
+bool verify_may_forget(const struct verify *v, const char *address,
+                       uint64_t index);
 
 /* Count and print a breach. */
 void verify_breach(struct verify *v, const char *fmt, ...) MR_PRINTF(2, 3);

@@ -21,6 +21,9 @@
 #define SLACK_MS 5000
 #define CLAIMS_MAX 1000
 
+/* An answer that comes sooner ended no wait. */
+#define AT_ONCE_MS 1000
+
 /* "The state at until is this, and something changed since after." */
 struct claim {
     struct mr_list link;
@@ -161,6 +164,10 @@ static void take(struct verify_query *q, uint64_t index, uint64_t state)
         return;
     } else {
         q->v->figures.wakes += q->index != 0;
+        if (q->v->loop.now_ms - q->asked_ms < AT_ONCE_MS &&
+            verify_may_forget(q->v, q->cli.http_addr, q->index)) {
+            claim.after = 0; /* It did not wait: the server cannot know. */
+        }
     }
     if (!judge(q, &claim)) {
         keep(q, &claim);
@@ -182,6 +189,7 @@ static void on_done(struct watch_call *call, bool is_ok,
     q->next_ms = q->v->loop.now_ms + (q->is_read ? 0 : READ_MS);
     if (!is_ok && !is_absent) {
         q->v->figures.failed++;
+        verify_lost(q->v, q->cli.http_addr);
         return;
     }
     if (is_ok) {

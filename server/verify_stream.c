@@ -277,6 +277,7 @@ static void on_end(struct watch_stream *stream, const char *why)
                       mr_buf_cstr(&s->subject->name), why);
     }
     s->v->figures.losses++;
+    verify_lost(s->v, stream->cli.http_addr);
     s->is_paused = false;
     s->was_said = false;
     forget(s);
