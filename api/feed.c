@@ -317,7 +317,7 @@ static bool make_topics(struct api_feed *feed)
     if (feed->topics == NULL || feed->waiters == NULL) {
         return false;
     }
-    feed->n_topics = feed_topics(&feed->spec, false, feed->topics);
+    feed->n_topics = api_watch_topics(&feed->spec, false, feed->topics);
     for (size_t i = 0; i < n; i++) {
         feed->waiters[i].feed = feed;
     }

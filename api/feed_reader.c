@@ -67,8 +67,8 @@ static enum mr_err resume(struct api_feeds *feeds, struct reading *reading,
 {
     const struct api_watch_spec *spec = reading->render.spec;
     struct mr_kv_topic topics[API_WATCH_NAMES_MAX];
-    struct mr_kv_history_query query = {topics, feed_topics(spec, true, topics),
-                                        first_index(spec)};
+    struct mr_kv_history_query query = {
+        topics, api_watch_topics(spec, true, topics), first_index(spec)};
     enum mr_err err;
 
     if (query.after > reading->last) {

@@ -46,9 +46,4 @@ MR_MUST_CHECK enum mr_err feed_render_snapshot(struct feed_render *r,
 void feed_render_mark(struct feed_render *r, const char *action,
                       uint64_t revision);
 
-/* The topics of @spec (of the names that have an index, when @is_resuming), into
- * @out, which has room for API_WATCH_NAMES_MAX; returns how many. */
-size_t feed_topics(const struct api_watch_spec *spec, bool is_resuming,
-                   struct mr_kv_topic *out);
-
 #endif /* API_FEED_RENDER_H */

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "kv/mr_kv_watch.h"
 
 #define API_WATCH_NAMES_MAX 256
 
@@ -47,5 +48,10 @@ struct api_watch_spec {
     size_t n_names;
     uint64_t index; /* As api_watch_name.index, without names. */
 };
+
+/* The topics of @spec (of the names that have an index, when @is_resuming), into
+ * @out, which has room for API_WATCH_NAMES_MAX; returns how many. */
+size_t api_watch_topics(const struct api_watch_spec *spec, bool is_resuming,
+                        struct mr_kv_topic *out);
 
 #endif /* API_WATCH_SPEC_H */
