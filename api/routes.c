@@ -252,6 +252,9 @@ static const struct api_route routes[] = {
     MISSING("PUT", "/v1/snapshot"),
     MISSING("PUT", "/v1/txn"),
 
+    REFUSE("GET", "/v1/watch/", 0, 404,
+           "No such stream. There are key/KEY, keyprefix/PREFIX, services, "
+           "service/NAME, nodes and checks"),
     READ("/v1/watch/checks", API_CONSISTENCY | API_NATIVE,
          api_watch_checks_prepare, api_watch),
     READ("/v1/watch/key/", API_CONSISTENCY | API_NATIVE, api_watch_key_prepare,

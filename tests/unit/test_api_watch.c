@@ -576,6 +576,9 @@ static void bad_requests_say_what_is_wrong(void **state)
     for (size_t i = 0; i < MR_ARRAY_LEN(cases); i++) {
         expect(f, "GET", cases[i][0], NULL, 400, cases[i][1]);
     }
+    expect(f, "GET", "/v1/watch/keys", NULL, 404,
+           "No such stream. There are key/KEY, keyprefix/PREFIX, services, "
+           "service/NAME, nodes and checks");
 }
 
 static void bad_lists_of_services_say_what_is_wrong(void **state)
