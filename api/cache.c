@@ -32,6 +32,7 @@ struct api_cached {
     unsigned status;
     const char *type;
     size_t cost;
+    struct api_topic topic; /* Its name stands behind the key. */
     size_t key_len;
     uint8_t key[];
 };
@@ -217,6 +218,17 @@ static bool has_common_headers(const struct api_http *x)
     return x->known_leader && x->last_contact_ms == 0 && !x->tells_cache;
 }
 
+/* Whether @x, a blocking query, is not answered with @e: it has to wait, or to
+ * find out whether it has, which needs a view. */
+static bool may_wait(const struct api_http *x, const struct api_cached *e)
+{
+    if (!api_is_news(x, e->index, e->digest)) {
+        return true;
+    }
+    return e->has_coarse_index && x->req.min_index > 1 && !x->is_timed_out &&
+           !x->knows_answer && api_nothing_changed(x, &e->topic, 0);
+}
+
 bool api_cache_get(struct api_http *x)
 {
     struct api_request *req = &x->req;
@@ -234,10 +246,8 @@ bool api_cache_get(struct api_http *x)
     if (e == NULL) {
         return false;
     }
-    if (!api_is_news(x, e->index, e->digest) ||
-        (e->has_coarse_index && req->min_index > 1 && !x->is_timed_out &&
-         !x->knows_answer)) {
-        api_cached_release(e); /* To wait, or to find out, needs a view. */
+    if (may_wait(x, e)) {
+        api_cached_release(e);
         return false;
     }
     atomic_fetch_add_explicit(&req->api->cache_hits, 1, memory_order_relaxed);
@@ -288,7 +298,8 @@ static struct api_cached *entry_new(struct api_http *x, struct mr_slice key,
     struct api_cache *cache = x->req.api->cache;
     struct mr_kv_topic topic = {x->topic.kind,
                                 mr_slice(x->topic.name, x->topic.name_len)};
-    struct api_cached *e = mr_calloc(1, sizeof *e + key.len);
+    size_t name_size = x->topic.name_len + 1; /* With its NUL. */
+    struct api_cached *e = mr_calloc(1, sizeof *e + key.len + name_size);
 
     if (e == NULL) {
         return NULL;
@@ -308,9 +319,11 @@ static struct api_cached *entry_new(struct api_http *x, struct mr_slice key,
     e->has_coarse_index = api_has_coarse_index(x);
     e->status = x->req.reply.status;
     e->type = x->req.reply.type;
-    e->cost = ENTRY_COST + key.len + e->body.len;
+    e->cost = ENTRY_COST + key.len + name_size + e->body.len;
     e->key_len = key.len;
     memcpy(e->key, key.data, key.len);
+    e->topic = x->topic;
+    e->topic.name = memcpy(e->key + key.len, x->topic.name, name_size);
     return e;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/listing.h"
 #include "api/registry_render.h"
 #include "api/shapes.h"
 #include "base/json.h"
@@ -175,23 +176,6 @@ static enum mr_err write_object(struct feed_render *r,
 
 /* ------------------------------------------------------------- filters */
 
-static const char *worst_status(const struct mr_kv_instance *instance)
-{
-    const char *worst = "passing";
-
-    for (size_t i = 0; i < instance->n_checks; i++) {
-        const char *status = instance->checks[i]->status;
-
-        if (strcmp(status, "critical") == 0) {
-            return "critical";
-        }
-        if (strcmp(status, "passing") != 0) {
-            worst = "warning";
-        }
-    }
-    return worst;
-}
-
 /* The name of @spec that is exactly @text, or NULL. */
 static const struct api_watch_name *find_name(const struct api_watch_spec *spec,
                                               const char *text)
@@ -268,7 +252,7 @@ static bool filter(const struct feed_render *r,
     const char *status = change->object == MR_KV_OBJECT_CHECK
                              ? change->u.check->status
                          : change->object == MR_KV_OBJECT_INSTANCE
-                             ? worst_status(change->u.instance)
+                             ? listing_status(change->u.instance)
                              : "";
     bool was_shown;
     bool is_shown;

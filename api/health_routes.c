@@ -127,16 +127,6 @@ bool api_health_service_prepare(struct api_request *req)
            listing_prepare_passing(req);
 }
 
-static bool all_passing(const struct mr_kv_instance *instance)
-{
-    for (size_t i = 0; i < instance->n_checks; i++) {
-        if (strcmp(instance->checks[i]->status, "passing") != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool write_instance(void *arg, const struct mr_kv_instance *instance)
 {
     struct render *r = arg;
@@ -145,7 +135,8 @@ static bool write_instance(void *arg, const struct mr_kv_instance *instance)
                                  .checks = instance->checks,
                                  .n_checks = instance->n_checks};
 
-    if ((!listing_wants_passing(r->req) || all_passing(instance)) &&
+    if ((!listing_wants_passing(r->req) ||
+         strcmp(listing_status(instance), "passing") == 0) &&
         listing_tags(r->req, instance->service) &&
         listing_node_meta(r->req, instance->node) &&
         listing_filter(r->req, &entry)) {

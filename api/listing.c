@@ -135,3 +135,20 @@ bool listing_tags(const struct api_request *req, const Mr__Service *service)
     }
     return true;
 }
+
+const char *listing_status(const struct mr_kv_instance *instance)
+{
+    const char *worst = "passing";
+
+    for (size_t i = 0; i < instance->n_checks; i++) {
+        const char *status = instance->checks[i]->status;
+
+        if (strcmp(status, "critical") == 0) {
+            return "critical";
+        }
+        if (strcmp(status, "passing") != 0) {
+            worst = "warning";
+        }
+    }
+    return worst;
+}

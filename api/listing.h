@@ -39,4 +39,8 @@ bool listing_has_node_meta(const struct api_request *req);
 /* Whether @service has every ?tag=. */
 bool listing_tags(const struct api_request *req, const Mr__Service *service);
 
+/* The worst status of the checks of @instance, of those that there are names
+ * for; "passing" without checks. */
+const char *listing_status(const struct mr_kv_instance *instance);
+
 #endif /* API_LISTING_H */

@@ -130,7 +130,7 @@ static void note_known(struct api_http *x, uint64_t revision)
     x->known_digest = x->knows_answer ? api_answer_digest(x) : 0;
 }
 
-static bool wants_to_block(const struct api_http *x)
+static bool wants_to_block(const struct api_http *x, uint64_t revision)
 {
     const struct api_request *req = &x->req;
     const struct api_reply *reply = &req->reply;
@@ -147,7 +147,8 @@ static bool wants_to_block(const struct api_http *x)
     return req->route->needs == API_READ && req->min_index > 0 &&
            (!api_is_news(x, reply->index,
                          x->knows_answer ? api_answer_digest(x) : 0) ||
-            (!x->knows_answer && api_nothing_changed(x)));
+            (!x->knows_answer && api_has_coarse_index(x) &&
+             api_nothing_changed(x, &x->topic, revision)));
 }
 
 /* Render from a view. False: answered with an error. */
@@ -190,7 +191,7 @@ static enum api_step evaluate(struct api_http *x)
         if (api_cache_get(x) || !render(x, &revision)) {
             return API_STEP_REPLY;
         }
-        if (!wants_to_block(x)) {
+        if (!wants_to_block(x, revision)) {
             api_cache_put(x, revision);
             return API_STEP_REPLY;
         }

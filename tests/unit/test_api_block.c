@@ -172,6 +172,121 @@ static void old_index_of_an_answer_as_before_waits(void **state)
     }
 }
 
+/* A query with the index from before a change. */
+struct late {
+    const char *target;
+    const char *change; /* A registration. */
+    bool is_shown;
+};
+
+#define ON_N(more) "{\"Node\":\"n\",\"Address\":\"10.0.0.1\"" more "}"
+#define ON_M(more) "{\"Node\":\"m\",\"Address\":\"10.0.0.2\"" more "}"
+#define CHECK(id, of, status)                                                  \
+    ",\"Check\":{\"CheckID\":\"" id "\",\"ServiceID\":\"" of                   \
+    "\",\"Status\":\"" status "\"}"
+#define SERVICE(name, more) ",\"Service\":{\"Service\":\"" name "\"" more "}"
+
+/* Ask with an index of before the change of @late. */
+static void ask_with(const struct fixture *f, const struct late *late,
+                     unsigned long long index)
+{
+    static const struct timeval patience = {.tv_sec = 20};
+    struct blocked b =
+        begin_blocking(f, text("%sindex=%llu&wait=600s", late->target, index));
+
+    if (late->is_shown) {
+        (void)setsockopt(b.fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+                         sizeof patience);
+        struct answer a = receive(b.fd, true);
+
+        if (a.status != 200) {
+            print_message("%s after %s\n", late->target, late->change);
+        }
+        assert_int_equal(a.status, 200);
+        assert_string_equal(header(&a, "X-Consul-Index"),
+                            text("%llu", index + 1));
+        free(a.text);
+    } else {
+        await_parked(f, 1);
+    }
+    close(b.fd);
+    await_parked(f, 0);
+}
+
+/* Make the change, and ask with the index of before. */
+static void ask_late(const struct fixture *f, const struct late *late)
+{
+    unsigned long long before = mr_kv_revision(f->kv);
+
+    expect(f, "PUT", "/v1/catalog/register", late->change, 200, "true");
+    ask_with(f, late, before);
+    for (int i = 0; i < 2; i++) { /* From now on there is a ready answer. */
+        struct answer a = exchange(
+            f, "GET", text("%sindex=1&wait=1ms", late->target), "", NULL);
+
+        free(a.text);
+    }
+    ask_with(f, late, before);
+}
+
+/* Who asks with the index of before a change is answered at once if the answer
+ * shows the change, and waits if it does not. */
+static void old_index_is_answered_when_the_answer_changed(void **state)
+{
+    static const struct late cases[] = {
+        {"/v1/health/checks/a?", ON_N(CHECK("c", "a", "warning")), true},
+        {"/v1/health/checks/a?", ON_M(CHECK("d", "b", "warning")), false},
+        {"/v1/health/checks/a?", ON_N(SERVICE("a", ",\"Port\":2")), false},
+        {"/v1/health/checks/a?", ON_N(SERVICE("a", ",\"Tags\":[\"t\"]")), true},
+        {"/v1/health/state/warning?", ON_N(CHECK("c", "a", "passing")), true},
+        {"/v1/health/state/warning?", ON_M(CHECK("d", "b", "critical")), true},
+        {"/v1/health/state/warning?", ON_M(CHECK("d", "b", "passing")), false},
+        {"/v1/health/state/any?", ON_M(CHECK("d", "b", "critical")), true},
+        {"/v1/health/node/n?", ON_N(CHECK("c", "a", "warning")), true},
+        {"/v1/health/node/n?", ON_M(CHECK("d", "b", "passing")), false},
+        {"/v1/health/service/a?", ON_N(CHECK("c", "a", "critical")), true},
+        {"/v1/health/service/a?passing&", ON_N(CHECK("c", "a", "warning")),
+         false},
+        {"/v1/health/service/a?passing&", ON_N(CHECK("c", "a", "passing")),
+         true},
+        {"/v1/health/service/a?passing&", ON_N(CHECK("c", "a", "critical")),
+         true},
+        {"/v1/catalog/service/a?", ON_N(CHECK("c", "a", "passing")), false},
+        {"/v1/catalog/service/a?", ON_N(SERVICE("a", ",\"Port\":3")), true},
+        {"/v1/catalog/service/a?", ON_N(",\"NodeMeta\":{\"k\":\"1\"}"), true},
+        {"/v1/catalog/node/n?", ON_N(SERVICE("a", ",\"Port\":4")), true},
+        {"/v1/catalog/node/n?", ON_N(SERVICE("more", "")), true},
+        {"/v1/catalog/node/m?", ON_M(",\"NodeMeta\":{\"k\":\"2\"}"), true},
+        {"/v1/catalog/node/n?", ON_N(CHECK("c", "a", "warning")), false},
+        {"/v1/catalog/node/n?", ON_M(SERVICE("b", ",\"Port\":5")), false},
+        {"/v1/catalog/node-services/n?", ON_N(SERVICE("more", ",\"Port\":1")),
+         true},
+        {"/v1/catalog/node-services/n?", ON_M(SERVICE("b", ",\"Port\":6")),
+         false},
+        {"/v1/catalog/nodes?", ON_M(",\"NodeMeta\":{\"k\":\"3\"}"), true},
+        {"/v1/catalog/nodes?", ON_N(SERVICE("a", ",\"Port\":7")), false},
+        {"/v1/catalog/services?", ON_N(SERVICE("a", ",\"Tags\":[\"u\"]")),
+         true},
+        {"/v1/catalog/services?",
+         ON_N(SERVICE("a", ",\"Port\":8,\"Tags\":[\"u\"]")), false},
+        {"/v1/catalog/connect/a?", ON_N(SERVICE("a", ",\"Port\":9")), false},
+        {"/registry?service=a&", ON_N(SERVICE("a", ",\"Port\":10")), true},
+        {"/registry?service=a&", ON_N(CHECK("c", "a", "passing")), false},
+        {"/registry?service=a&", ON_N(CHECK("c", "a", "critical")), true},
+    };
+    struct fixture *f = *state;
+
+    expect(f, "PUT", "/v1/catalog/register",
+           ON_N(SERVICE("a", ",\"Port\":1") CHECK("c", "a", "passing")), 200,
+           "true");
+    expect(f, "PUT", "/v1/catalog/register",
+           ON_M(SERVICE("b", ",\"Port\":1") CHECK("d", "b", "passing")), 200,
+           "true");
+    for (size_t i = 0; i < MR_ARRAY_LEN(cases); i++) {
+        ask_late(f, &cases[i]);
+    }
+}
+
 /* Many waiters of one key are all answered by one change. */
 static void all_waiters_of_a_key_are_woken(void **state)
 {
@@ -222,6 +337,7 @@ int main(void)
         with_service(leaving_crowd_leaves_nothing_behind),
         with_service(answer_as_before_does_not_end_the_wait),
         with_service(old_index_of_an_answer_as_before_waits),
+        with_service(old_index_is_answered_when_the_answer_changed),
         with_service(all_waiters_of_a_key_are_woken),
         with_service(quiescing_ends_waits_with_503),
     };
