@@ -284,7 +284,8 @@ enum mr_err mr_kv_apply(struct mr_kv *kv, struct mr_slice cmd,
         b->result = &result;
         b->cmd = decoded;
         b->bumped = NULL;
-        kv_capture_begin(&b->capture, &b->arena);
+        kv_capture_begin(&b->capture, &b->arena, b->pending.max_bytes);
+        kv_tallies_begin(&b->tallies);
         dispatch(b, decoded);
         if (result.changed && b->tx.err == MR_OK && !b->arena.failed) {
             kv_record(b);

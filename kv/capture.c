@@ -7,15 +7,16 @@
 
 #include "kv/row.h"
 
-void kv_capture_begin(struct kv_capture *c, struct kv_arena *arena)
+void kv_capture_begin(struct kv_capture *c, struct kv_arena *arena,
+                      size_t max_bytes)
 {
-    *c = (struct kv_capture){.arena = arena};
+    *c = (struct kv_capture){.arena = arena, .max_bytes = max_bytes};
 }
 
-/* Tables whose rows are shown, or tell to what a shown row belongs. */
-static bool is_wanted(struct mr_slice key)
+/* Whether rows of @table are shown, or tell to what a shown row belongs. */
+static bool is_wanted(uint8_t table)
 {
-    switch (*(const uint8_t *)key.data) {
+    switch (table) {
     case KV_KEY:
     case KV_NODE:
     case KV_SERVICE:
@@ -43,38 +44,48 @@ static bool grow(struct kv_capture *c)
     return true;
 }
 
+/* Whether a row of @part that takes @bytes is still captured. */
+static bool has_room(struct kv_capture *c, enum kv_history_part part,
+                     size_t bytes)
+{
+    if (c->is_full[part] || bytes > c->max_bytes - c->bytes[part]) {
+        c->is_full[part] = true;
+        return false;
+    }
+    c->bytes[part] += bytes;
+    return true;
+}
+
 void kv_capture_row(struct kv_capture *c, struct mr_slice key,
                     const struct mr_slice *old, bool is_deleted)
 {
+    uint8_t table = key.len == 0 ? 0 : *(const uint8_t *)key.data;
+    bool is_key = table == KV_KEY;
+    /* Values of keys can be large, and only a delete shows the old one. */
+    bool keeps_old = old != NULL && (is_deleted || !is_key);
     struct kv_captured *row;
 
-    if (key.len == 0 || !is_wanted(key) || (c->n == c->cap && !grow(c))) {
+    if (!is_wanted(table) ||
+        !has_room(c, is_key ? KV_HISTORY_KEYS : KV_HISTORY_CATALOG,
+                  sizeof *row + key.len + (keeps_old ? old->len : 0)) ||
+        (c->n == c->cap && !grow(c))) {
         return;
     }
     row = &c->rows[c->n];
     *row = (struct kv_captured){.key = kv_arena_copy(c->arena, key),
                                 .existed = old != NULL,
                                 .seq = c->n};
-    /* Values of keys can be large, and only a delete shows the old one. */
-    if (old != NULL &&
-        (is_deleted || *(const uint8_t *)key.data != (uint8_t)KV_KEY)) {
-        row->old = kv_arena_copy(c->arena, *old);
+    if (keeps_old) {
+        row->was = kv_arena_copy(c->arena, *old);
     }
     c->n += c->arena->failed ? 0 : 1;
-}
-
-static int compare(struct mr_slice a, struct mr_slice b)
-{
-    int order = memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
-
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
 static int by_key(const void *a_, const void *b_)
 {
     const struct kv_captured *a = a_;
     const struct kv_captured *b = b_;
-    int order = compare(a->key, b->key);
+    int order = kv_key_compare(a->key, b->key);
 
     return order != 0 ? order : (a->seq > b->seq) - (a->seq < b->seq);
 }
@@ -87,11 +98,12 @@ void kv_capture_end(struct kv_capture *c)
         qsort(c->rows, c->n, sizeof *c->rows, by_key);
     }
     for (size_t i = 0; i < c->n; i++) {
-        if (kept == 0 || !mr_slice_eq(c->rows[kept - 1].key, c->rows[i].key)) {
+        struct kv_captured *last = kept == 0 ? NULL : &c->rows[kept - 1];
+
+        if (last == NULL || !mr_slice_eq(last->key, c->rows[i].key)) {
             c->rows[kept++] = c->rows[i];
-        } else if (c->rows[kept - 1].existed &&
-                   c->rows[kept - 1].old.len == 0) {
-            c->rows[kept - 1].old = c->rows[i].old; /* Of a deleted key. */
+        } else if (last->existed && last->was.data == NULL) {
+            last->was = c->rows[i].was; /* Of a deleted key. */
         }
     }
     c->n = kept;
@@ -105,7 +117,7 @@ size_t kv_capture_seek(const struct kv_capture *c, struct mr_slice key)
     while (low < high) {
         size_t at = low + (high - low) / 2;
 
-        if (compare(c->rows[at].key, key) < 0) {
+        if (kv_key_compare(c->rows[at].key, key) < 0) {
             low = at + 1;
         } else {
             high = at;

@@ -12,13 +12,15 @@
 
 #include "base/slice.h"
 #include "kv/arena.h"
+#include "kv/history.h"
 
 struct kv_captured {
     struct mr_slice key;
-    struct mr_slice old; /* Empty when the row was not there; of a key, unless
-                            it is deleted, also when it was. */
+    struct mr_slice was; /* Its value. No data: the row was not there; of a
+                            key, unless it is deleted, also when it was. */
+    struct mr_slice is;  /* No data: it is not there. Set by kv_record(). */
     bool existed;
-    bool is_changed; /* What answers show; set by kv_rows_compare(). */
+    bool is_changed; /* In what answers show. Set by kv_record(). */
     size_t seq;      /* In the order of writing. */
 };
 
@@ -27,10 +29,16 @@ struct kv_capture {
     struct kv_captured *rows;
     size_t n;
     size_t cap;
+    size_t max_bytes;
+    size_t bytes[KV_HISTORY_PARTS]; /* Of what is captured. */
+    bool is_full[KV_HISTORY_PARTS]; /* There was more: it is not complete. */
 };
 
-/* Begin a command whose memory is @arena. */
-void kv_capture_begin(struct kv_capture *c, struct kv_arena *arena);
+/* Begin a command whose memory is @arena. Of each part of the history at most
+ * @max_bytes are captured: a command that deletes many keys must not need the
+ * memory of all their values. */
+void kv_capture_begin(struct kv_capture *c, struct kv_arena *arena,
+                      size_t max_bytes);
 
 /* Note that the row @key is about to be written, or deleted; @old is its value,
  * NULL when it is new. Without memory the arena says so. */

@@ -27,6 +27,7 @@ void kv_service_bump(struct kv_batch *b, struct mr_slice name, int delta)
     if (tally == NULL) {
         return; /* The transaction has failed. */
     }
+    kv_tally_note(&b->tallies, tally);
     if (!tally->is_touched) {
         kv_batch_touch(b, MR_KV_TOPIC_SERVICE, name);
         tally->is_touched = true;

@@ -221,6 +221,7 @@ static void count_tag(struct kv_tx *tx, struct kv_tallies *tallies,
     if (tally == NULL) {
         return; /* The transaction has failed. */
     }
+    kv_tally_note(tallies, tally);
     if (strlen(tag) > TAG_CUT && tally->count == 0) {
         kv_tally_set_text(tallies, tally, mr_slice_str(tag));
     }

@@ -6,19 +6,25 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
-#include "kv/kv.h"
 #include "kv/history_decode.h"
+#include "kv/kv.h"
 
-/* Moments that a reader takes with the lock held. */
-#define READ_AHEAD 64
+/* Pieces that a reader takes with the lock held. */
+#define READ_AHEAD 16
+
+/* How long a piece gets, unless it is one revision: what is forgotten at once,
+ * and what a reader must pass over at most. */
+#define PIECE_BYTES ((size_t)32 * 1024)
+#define PIECES_MIN 16 /* In a full ring. */
 
 #define NAME_MAX_HASHED 256
 
-struct kv_moment {
+struct kv_piece {
     atomic_uint refs;
-    uint64_t revision;
+    uint64_t n;    /* Revisions, */
+    uint64_t last; /* and the last of them. */
     size_t len;
-    _Alignas(struct kv_event_head) uint8_t events[];
+    uint8_t moments[];
 };
 
 static void lock(struct kv_history *h)
@@ -46,87 +52,160 @@ uint64_t kv_event_name(struct mr_slice name)
     return mr_hash64(mr_slice(text, name.len), 0);
 }
 
-/* ------------------------------------------------------------ moments */
+/* ------------------------------------------------------------ pieces */
 
-static void release(struct kv_moment *moment)
+static void release(struct kv_piece *piece)
 {
-    if (atomic_fetch_sub(&moment->refs, 1) == 1) {
-        mr_free(moment);
+    if (atomic_fetch_sub(&piece->refs, 1) == 1) {
+        mr_free(piece);
     }
 }
 
-void kv_pending_init(struct kv_pending *p)
+static size_t cost(size_t len)
 {
-    for (int i = 0; i < KV_HISTORY_PARTS; i++) {
-        mr_buf_init(&p->moments[i], 0);
+    return sizeof(struct kv_piece) + sizeof(struct kv_piece *) + len;
+}
+
+static struct kv_piece **pieces_of(const struct kv_pending_part *part)
+{
+    return (void *)part->pieces.data;
+}
+
+static size_t n_pieces(const struct kv_pending_part *part)
+{
+    return part->pieces.len / sizeof(struct kv_piece *);
+}
+
+static void drop_first(struct kv_pending_part *part)
+{
+    struct kv_piece *piece = pieces_of(part)[part->first++];
+
+    part->floor = piece->last;
+    part->bytes -= cost(piece->len);
+    release(piece);
+}
+
+static void reset_part(struct kv_pending_part *part)
+{
+    while (part->first < n_pieces(part)) {
+        drop_first(part);
     }
-    p->is_lost = false;
+    if (part->moments.cap > 2 * PIECE_BYTES) {
+        mr_buf_deinit(&part->moments); /* One large revision. */
+    }
+    mr_buf_reset(&part->moments);
+    mr_buf_reset(&part->pieces);
+    part->n = 0;
+    part->first = 0;
+    part->bytes = 0;
+    part->floor = 0;
+}
+
+void kv_pending_init(struct kv_pending *p, size_t max_bytes)
+{
+    memset(p, 0, sizeof *p);
+    p->max_bytes = max_bytes;
+    p->piece_bytes = max_bytes / PIECES_MIN < PIECE_BYTES
+                         ? max_bytes / PIECES_MIN
+                         : PIECE_BYTES;
 }
 
 void kv_pending_reset(struct kv_pending *p)
 {
     for (int i = 0; i < KV_HISTORY_PARTS; i++) {
-        struct kv_moment **moments = (void *)p->moments[i].data;
-        size_t n = p->moments[i].len / sizeof *moments;
-
-        for (size_t at = 0; at < n; at++) {
-            release(moments[at]);
-        }
-        mr_buf_reset(&p->moments[i]);
+        reset_part(&p->parts[i]);
     }
-    p->is_lost = false;
 }
 
 void kv_pending_deinit(struct kv_pending *p)
 {
     kv_pending_reset(p);
     for (int i = 0; i < KV_HISTORY_PARTS; i++) {
-        mr_buf_deinit(&p->moments[i]);
+        mr_buf_deinit(&p->parts[i].moments);
+        mr_buf_deinit(&p->parts[i].pieces);
     }
 }
 
-void kv_pending_add(struct kv_pending *p, enum kv_history_part part,
-                    struct mr_slice events, uint64_t revision)
+static void lose(struct kv_pending_part *part, uint64_t revision)
 {
-    struct kv_moment *moment;
+    reset_part(part);
+    part->floor = revision;
+}
 
-    if (events.len == 0 || p->is_lost) {
+void kv_pending_lose(struct kv_pending *p, enum kv_history_part part,
+                     uint64_t revision)
+{
+    lose(&p->parts[part], revision);
+}
+
+/* Make a piece of the moments that have been gathered. */
+static void finish_piece(struct kv_pending_part *part)
+{
+    struct kv_piece *piece = mr_malloc(sizeof *piece + part->moments.len);
+
+    if (piece == NULL) {
+        lose(part, part->last);
         return;
     }
-    moment = mr_malloc(sizeof *moment + events.len);
-    if (moment == NULL) {
-        p->is_lost = true;
+    atomic_init(&piece->refs, 1);
+    piece->n = part->n;
+    piece->last = part->last;
+    piece->len = part->moments.len;
+    memcpy(piece->moments, part->moments.data, part->moments.len);
+    mr_buf_add(&part->pieces, &piece, sizeof(struct kv_piece *));
+    if (mr_buf_failed(&part->pieces)) {
+        release(piece);
+        lose(part, part->last);
         return;
     }
-    atomic_init(&moment->refs, 1);
-    moment->revision = revision;
-    moment->len = events.len;
-    memcpy(moment->events, events.data, events.len);
-    mr_buf_add(&p->moments[part], &moment, sizeof moment);
-    if (mr_buf_failed(&p->moments[part])) {
-        p->is_lost = true;
-        release(moment);
+    part->bytes += cost(piece->len);
+    part->n = 0;
+    mr_buf_reset(&part->moments);
+}
+
+void kv_pending_add(struct kv_pending *p, enum kv_history_part part_,
+                    struct mr_slice gone, struct mr_slice others,
+                    uint64_t revision)
+{
+    struct kv_pending_part *part = &p->parts[part_];
+    struct kv_moment_head head = {revision, gone.len + others.len};
+
+    if (head.len == 0) {
+        return;
+    }
+    if (part->n > 0 &&
+        part->moments.len + sizeof head + head.len > p->piece_bytes) {
+        finish_piece(part);
+    }
+    mr_buf_add(&part->moments, &head, sizeof head);
+    mr_buf_add(&part->moments, gone.data, gone.len);
+    mr_buf_add(&part->moments, others.data, others.len);
+    part->n++;
+    part->last = revision;
+    if (mr_buf_failed(&part->moments) ||
+        cost(part->moments.len) > p->max_bytes) {
+        lose(part, revision);
+    }
+    while (part->first < n_pieces(part) &&
+           part->bytes + cost(part->moments.len) > p->max_bytes) {
+        drop_first(part);
     }
 }
 
 /* ------------------------------------------------------------ rings */
 
-static struct kv_moment *ring_at(const struct kv_ring *ring, size_t i)
+static struct kv_piece *ring_at(const struct kv_ring *ring, size_t i)
 {
-    return ring->moments[(ring->head + i) % ring->cap];
-}
-
-static size_t cost(const struct kv_moment *moment)
-{
-    return sizeof *moment + moment->len + sizeof moment;
+    return ring->pieces[(ring->head + i) % ring->cap];
 }
 
 static void ring_drop(struct kv_ring *ring)
 {
-    struct kv_moment *oldest = ring_at(ring, 0);
+    struct kv_piece *oldest = ring_at(ring, 0);
 
-    ring->floor = oldest->revision;
-    ring->bytes -= cost(oldest);
+    ring->floor = oldest->last;
+    ring->bytes -= cost(oldest->len);
+    ring->revisions -= oldest->n;
     ring->head = (ring->head + 1) % ring->cap;
     ring->n--;
     release(oldest);
@@ -135,16 +214,16 @@ static void ring_drop(struct kv_ring *ring)
 static bool ring_grow(struct kv_ring *ring)
 {
     size_t cap = ring->cap == 0 ? 64 : ring->cap * 2;
-    struct kv_moment **moments = mr_malloc(cap * sizeof(struct kv_moment *));
+    struct kv_piece **pieces = mr_malloc(cap * sizeof(struct kv_piece *));
 
-    if (moments == NULL) {
+    if (pieces == NULL) {
         return false;
     }
     for (size_t i = 0; i < ring->n; i++) {
-        moments[i] = ring_at(ring, i);
+        pieces[i] = ring_at(ring, i);
     }
-    mr_free(ring->moments);
-    ring->moments = moments;
+    mr_free(ring->pieces);
+    ring->pieces = pieces;
     ring->cap = cap;
     ring->head = 0;
     return true;
@@ -158,23 +237,24 @@ static void ring_forget(struct kv_ring *ring, uint64_t revision)
     ring->floor = revision;
 }
 
-/* Take @moment over; without memory everything up to it is forgotten. */
-static void ring_push(struct kv_ring *ring, struct kv_moment *moment,
+/* Take @piece over; without memory everything up to it is forgotten. */
+static void ring_push(struct kv_ring *ring, struct kv_piece *piece,
                       size_t max_bytes)
 {
     if (ring->n == ring->cap && !ring_grow(ring)) {
-        ring_forget(ring, moment->revision);
-        release(moment);
+        ring_forget(ring, piece->last);
+        release(piece);
         return;
     }
-    ring->moments[(ring->head + ring->n++) % ring->cap] = moment;
-    ring->bytes += cost(moment);
+    ring->pieces[(ring->head + ring->n++) % ring->cap] = piece;
+    ring->bytes += cost(piece->len);
+    ring->revisions += piece->n;
     while (ring->bytes > max_bytes) {
-        ring_drop(ring); /* Itself, when it is larger than all. */
+        ring_drop(ring);
     }
 }
 
-/* The position of the first moment behind @revision. */
+/* The position of the first piece with something behind @revision. */
 static size_t ring_seek(const struct kv_ring *ring, uint64_t revision)
 {
     size_t low = 0;
@@ -183,7 +263,7 @@ static size_t ring_seek(const struct kv_ring *ring, uint64_t revision)
     while (low < high) {
         size_t at = low + (high - low) / 2;
 
-        if (ring_at(ring, at)->revision <= revision) {
+        if (ring_at(ring, at)->last <= revision) {
             low = at + 1;
         } else {
             high = at;
@@ -209,30 +289,40 @@ void kv_history_deinit(struct kv_history *h)
 {
     for (int i = 0; i < KV_HISTORY_PARTS; i++) {
         ring_forget(&h->rings[i], 0);
-        mr_free(h->rings[i].moments);
+        mr_free(h->rings[i].pieces);
     }
     mr_assert(pthread_mutex_destroy(&h->lock) == 0);
+}
+
+static void take_over(struct kv_history *h, struct kv_ring *ring,
+                      struct kv_pending_part *part)
+{
+    struct kv_piece **pieces = pieces_of(part);
+    size_t n = n_pieces(part);
+
+    if (part->floor > 0) {
+        ring_forget(ring, part->floor);
+    }
+    while (part->first < n) {
+        ring_push(ring, pieces[part->first++], h->max_bytes);
+    }
 }
 
 void kv_history_publish(struct kv_history *h, struct kv_pending *p,
                         uint64_t revision)
 {
+    for (int i = 0; i < KV_HISTORY_PARTS; i++) {
+        if (p->parts[i].n > 0) {
+            finish_piece(&p->parts[i]);
+        }
+    }
     lock(h);
     h->revision = revision;
     for (int i = 0; i < KV_HISTORY_PARTS; i++) {
-        struct kv_moment **moments = (void *)p->moments[i].data;
-        size_t n = p->moments[i].len / sizeof *moments;
-
-        for (size_t at = 0; at < n; at++) {
-            ring_push(&h->rings[i], moments[at], h->max_bytes);
-        }
-        mr_buf_reset(&p->moments[i]); /* Taken over. */
-        if (p->is_lost) {
-            ring_forget(&h->rings[i], revision);
-        }
+        take_over(h, &h->rings[i], &p->parts[i]);
     }
     unlock(h);
-    p->is_lost = false;
+    kv_pending_reset(p);
 }
 
 void kv_history_forget(struct kv_history *h, uint64_t revision)
@@ -250,16 +340,16 @@ void kv_history_count(struct kv_history *h, uint64_t *out_bytes,
 {
     lock(h);
     *out_bytes = h->rings[0].bytes + h->rings[1].bytes;
-    *out_revisions = h->rings[0].n + h->rings[1].n;
+    *out_revisions = h->rings[0].revisions + h->rings[1].revisions;
     unlock(h);
 }
 
 /* ------------------------------------------------------------ reading */
 
-/* Take references of the moments of @ring behind @after, at most READ_AHEAD.
- * *@out_revision: up to where that is everything. */
+/* Take references of the pieces of @ring with something behind @after, at most
+ * READ_AHEAD. *@out_revision: up to where that is everything. */
 static enum mr_err take(struct kv_history *h, const struct kv_ring *ring,
-                        uint64_t after, struct kv_moment **out, size_t *out_n,
+                        uint64_t after, struct kv_piece **out, size_t *out_n,
                         uint64_t *out_revision)
 {
     enum mr_err err = MR_OK;
@@ -277,23 +367,24 @@ static enum mr_err take(struct kv_history *h, const struct kv_ring *ring,
             out[n] = ring_at(ring, first + n);
             atomic_fetch_add(&out[n]->refs, 1);
         }
-        *out_revision =
-            first + n < ring->n ? out[n - 1]->revision : h->revision;
+        *out_revision = first + n < ring->n ? out[n - 1]->last : h->revision;
     }
     unlock(h);
     *out_n = n;
     return err;
 }
 
-/* The event at *@at of @moment, and what follows its head; moves on. */
-static struct kv_event_head next_event(const struct kv_moment *moment,
-                                       size_t *at, struct mr_slice *out_rest)
+/* Take the event at the front of @events, and what follows its head. */
+static struct kv_event_head next_event(struct mr_slice *events,
+                                       struct mr_slice *out_rest)
 {
+    const uint8_t *at = events->data;
     struct kv_event_head head;
 
-    memcpy(&head, moment->events + *at, sizeof head);
-    *out_rest = mr_slice(moment->events + *at + sizeof head, head.len);
-    *at += sizeof head + head.len;
+    memcpy(&head, at, sizeof head);
+    *out_rest = mr_slice(at + sizeof head, head.len);
+    *events = mr_slice(at + sizeof head + head.len,
+                       events->len - sizeof head - head.len);
     return head;
 }
 
@@ -305,21 +396,22 @@ struct reading {
     bool is_stopped;
 };
 
-/* Tell what of @moment is wanted. */
-static enum mr_err tell(struct reading *r, const struct kv_moment *moment)
+/* Tell what is wanted of the @events of @revision. */
+static enum mr_err tell(struct reading *r, uint64_t revision,
+                        struct mr_slice events)
 {
+    struct mr_slice left = events;
     struct mr_slice rest;
     size_t n_left = 0;
-    size_t at = 0;
 
-    while (at < moment->len) {
-        struct kv_event_head head = next_event(moment, &at, &rest);
+    while (left.len > 0) {
+        struct kv_event_head head = next_event(&left, &rest);
 
         n_left += kv_filter_wants(r->filter, &head, rest) ? 1 : 0;
     }
-    for (at = 0; at < moment->len && n_left > 0;) {
-        struct kv_event_head head = next_event(moment, &at, &rest);
-        struct mr_kv_change change = {.revision = moment->revision};
+    while (n_left > 0) {
+        struct kv_event_head head = next_event(&events, &rest);
+        struct mr_kv_change change = {.revision = revision};
 
         if (!kv_filter_wants(r->filter, &head, rest)) {
             continue;
@@ -337,21 +429,25 @@ static enum mr_err tell(struct reading *r, const struct kv_moment *moment)
     return MR_OK;
 }
 
-/* Tell the moments at @moments, and let go of them. *@out_revision is set when
- * the reader stopped. */
-static enum mr_err tell_all(struct reading *r, struct kv_moment **moments,
-                            size_t n, uint64_t *out_revision)
+/* Tell the moments of @piece behind @after. *@out_revision is set when the
+ * reader stopped. */
+static enum mr_err tell_piece(struct reading *r, const struct kv_piece *piece,
+                              uint64_t after, uint64_t *out_revision)
 {
+    struct kv_moment_head head;
     enum mr_err err = MR_OK;
 
-    for (size_t i = 0; i < n; i++) {
-        if (err == MR_OK && !r->is_stopped) {
-            err = tell(r, moments[i]);
-            if (r->is_stopped) {
-                *out_revision = moments[i]->revision;
-            }
+    for (size_t at = 0; at < piece->len && err == MR_OK && !r->is_stopped;
+         at += (size_t)head.len) {
+        memcpy(&head, piece->moments + at, sizeof head);
+        at += sizeof head;
+        if (head.revision > after) {
+            err = tell(r, head.revision,
+                       mr_slice(piece->moments + at, (size_t)head.len));
         }
-        release(moments[i]);
+        if (r->is_stopped) {
+            *out_revision = head.revision;
+        }
     }
     return err;
 }
@@ -361,7 +457,7 @@ enum mr_err mr_kv_history_read(struct mr_kv *kv,
                                mr_kv_change_cb cb, void *arg,
                                uint64_t *out_revision)
 {
-    struct kv_moment *moments[READ_AHEAD];
+    struct kv_piece *pieces[READ_AHEAD];
     struct reading r = {.cb = cb, .arg = arg};
     struct kv_filter filter;
     uint64_t revision = query->after;
@@ -373,10 +469,15 @@ enum mr_err mr_kv_history_read(struct mr_kv *kv,
     r.filter = &filter;
     kv_decoder_init(&r.decoder);
     do {
-        err = take(&kv->history, &kv->history.rings[filter.part], revision,
-                   moments, &n, &revision);
-        if (err == MR_OK) {
-            err = tell_all(&r, moments, n, &revision);
+        uint64_t after = revision;
+
+        err = take(&kv->history, &kv->history.rings[filter.part], after, pieces,
+                   &n, &revision);
+        for (size_t i = 0; i < n; i++) {
+            if (err == MR_OK && !r.is_stopped) {
+                err = tell_piece(&r, pieces[i], after, &revision);
+            }
+            release(pieces[i]);
         }
     } while (err == MR_OK && n == READ_AHEAD && !r.is_stopped);
     kv_decoder_deinit(&r.decoder);

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The history behind kv/mr_kv_history.h: moments, one a revision, in two rings.
+ * The history behind kv/mr_kv_history.h: what each revision changed, in two
+ * rings of pieces.
  *
- * A moment is one piece of memory that never changes, shared by reference count,
- * so readers decode without a lock. Its events are packed one after the other: a
- * struct kv_event_head, the status before, the object.
+ * A piece is one memory that never changes, shared by reference count, so
+ * readers decode without a lock. It holds one moment after the other, a moment
+ * being a struct kv_moment_head and the events of one revision: those of
+ * deletions first. An event is a struct kv_event_head, the status before, and
  *
- *   KEY       u32 length, key, packed Key without its key
- *   NODE      packed Node
- *   CHECK     packed Check
- *   NAME      packed Service with name, tags and the instances as its port
- *   INSTANCE  [Node and Service before, ]Node, Service, Checks, each packed
- *             behind its u32 length
+ *   KEY       the key's row
+ *   NODE      the node's row
+ *   CHECK     the rows of its node, of itself and, if it has one, its service
+ *   NAME      a packed Service with name, tags and the instances as its port
+ *   INSTANCE  [the rows of node and service before,] the rows of the node, of
+ *             the service and of all checks
+ *
+ * Rows are stored as they lie in the tree and become objects when they are read:
+ * who writes has no time for that, and mostly there is no reader.
  */
 #ifndef MR_KV_HISTORY_INTERNAL_H
 #define MR_KV_HISTORY_INTERNAL_H
@@ -20,6 +25,11 @@
 
 #include "base/buf.h"
 #include "kv/mr_kv_history.h"
+
+struct kv_moment_head {
+    uint64_t revision;
+    uint64_t len; /* Of the events. */
+};
 
 struct kv_event_head {
     uint32_t len;    /* Of what follows the head. */
@@ -30,16 +40,23 @@ struct kv_event_head {
     uint64_t name;   /* Hash of the lower name of the node or service. */
 };
 
-struct kv_moment; /* What one revision changed. */
+/* In front of each row of an event, key and value behind it. */
+struct kv_event_row_head {
+    uint32_t value_len;
+    uint32_t key_len;
+};
+
+struct kv_piece;
 
 enum kv_history_part { KV_HISTORY_KEYS, KV_HISTORY_CATALOG, KV_HISTORY_PARTS };
 
 struct kv_ring {
-    struct kv_moment **moments; /* Circular. */
+    struct kv_piece **pieces; /* Circular. */
     size_t cap;
     size_t head;
     size_t n;
     size_t bytes;
+    uint64_t revisions;
     uint64_t floor; /* Revisions up to it are forgotten. */
 };
 
@@ -56,14 +73,26 @@ void kv_history_init(struct kv_history *h, size_t max_bytes, uint64_t revision);
 /* Release it. */
 void kv_history_deinit(struct kv_history *h);
 
-/* The changes of a batch until it is committed. Apply thread. */
-struct kv_pending {
-    struct mr_buf moments[KV_HISTORY_PARTS]; /* struct kv_moment *, owned. */
-    bool is_lost; /* There was no memory: forget everything instead. */
+/* One part of the changes of a batch. */
+struct kv_pending_part {
+    struct mr_buf moments; /* Of the piece that is being filled. */
+    uint64_t n;            /* How many, */
+    uint64_t last;         /* and the revision of the last. */
+    struct mr_buf pieces;  /* struct kv_piece *, owned; full ones. */
+    size_t first;          /* Those before it were dropped. */
+    size_t bytes;          /* Of those that were not. */
+    uint64_t floor;        /* Revisions up to it are lost; 0: none. */
 };
 
-/* Make it empty. */
-void kv_pending_init(struct kv_pending *p);
+/* The changes of a batch until it is committed. Apply thread. */
+struct kv_pending {
+    size_t max_bytes; /* A part. */
+    size_t piece_bytes;
+    struct kv_pending_part parts[KV_HISTORY_PARTS];
+};
+
+/* Make it empty. It keeps what a ring of @max_bytes can keep. */
+void kv_pending_init(struct kv_pending *p, size_t max_bytes);
 
 /* Drop what it holds, and keep the memory for the next batch. */
 void kv_pending_reset(struct kv_pending *p);
@@ -71,9 +100,14 @@ void kv_pending_reset(struct kv_pending *p);
 /* Release it. */
 void kv_pending_deinit(struct kv_pending *p);
 
-/* Add the packed @events of @revision, if there are any. */
+/* Add the events of @revision: @gone and then @others. */
 void kv_pending_add(struct kv_pending *p, enum kv_history_part part,
-                    struct mr_slice events, uint64_t revision);
+                    struct mr_slice gone, struct mr_slice others,
+                    uint64_t revision);
+
+/* The events of @revision are not known: forget all up to it. */
+void kv_pending_lose(struct kv_pending *p, enum kv_history_part part,
+                     uint64_t revision);
 
 /* Take over what @p holds, after which the history is complete up to
  * @revision. */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Filtering and decoding events. They were packed by this very process, so that
- * they do not decode means that memory is short. */
+/* Filtering and decoding events. Their rows were in the tree when they were
+ * recorded, so that they do not decode means that memory is short. */
 #include "kv/history_decode.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "kv/keys.h"
 
 /* ------------------------------------------------------------ filters */
 
@@ -55,29 +57,40 @@ void kv_filter_init(struct kv_filter *f, const struct mr_kv_topic *topics,
     }
 }
 
-/* The key at the front of an event's object. */
-static struct mr_slice take_key(struct mr_slice *object)
+/* Take the row at the front of @events; one without a value when there is
+ * none. */
+static struct kv_row take_row(struct mr_slice *events)
 {
-    uint32_t len;
-    struct mr_slice key;
+    const uint8_t *at = events->data;
+    struct kv_event_row_head head;
+    struct kv_row row;
 
-    memcpy(&len, object->data, sizeof len);
-    key = mr_slice((const uint8_t *)object->data + sizeof len, len);
-    object->data = (const uint8_t *)key.data + len;
-    object->len -= sizeof len + len;
-    return key;
+    if (events->len == 0) {
+        return (struct kv_row){{NULL, 0}, {NULL, 0}};
+    }
+    memcpy(&head, at, sizeof head);
+    row.key = mr_slice(at + sizeof head, head.key_len);
+    row.value = mr_slice(at + sizeof head + head.key_len, head.value_len);
+    at += sizeof head + head.key_len + head.value_len;
+    *events =
+        mr_slice(at, events->len - (size_t)(at - (uint8_t *)events->data));
+    return row;
 }
 
 static bool wants_key(const struct kv_filter *f, struct mr_slice rest)
 {
-    struct mr_slice key = take_key(&rest);
+    struct kv_row row = take_row(&rest);
+    struct kv_key_row key;
 
+    if (!kv_key_unpack(&row, &key)) {
+        return false; /* It was read when it was changed. */
+    }
     for (size_t i = 0; i < f->n_topics; i++) {
         const struct mr_kv_topic *topic = &f->topics[i];
 
         if (topic->kind == MR_KV_TOPIC_PREFIX
-                ? mr_slice_has_prefix(key, topic->name)
-                : mr_slice_eq(key, topic->name)) {
+                ? mr_slice_has_prefix(key.key, topic->name)
+                : mr_slice_eq(key.key, topic->name)) {
             return true;
         }
     }
@@ -110,38 +123,99 @@ void kv_decoder_deinit(struct kv_decoder *d)
     kv_arena_deinit(&d->arena);
 }
 
-static void *unpack(struct kv_decoder *d,
-                    const ProtobufCMessageDescriptor *descriptor,
-                    struct mr_slice bytes)
-{
-    return protobuf_c_message_unpack(descriptor, &d->arena.pb, bytes.len,
-                                     bytes.data);
-}
-
-/* The part at the front of @rest, behind its length. */
-static struct mr_slice take_part(struct mr_slice *rest)
-{
-    return take_key(rest);
-}
-
 static const Mr__Key *decode_key(struct kv_decoder *d, struct mr_slice object)
 {
-    struct mr_slice key = take_key(&object);
-    Mr__Key *rest = unpack(d, &mr__key__descriptor, object);
+    struct kv_row row = take_row(&object);
+    struct kv_key_row key;
 
-    if (rest == NULL) {
+    if (!kv_key_unpack(&row, &key)) {
         return NULL;
     }
-    d->key = *rest;
-    d->key.key.data = (uint8_t *)(uintptr_t)key.data; /* Never written to. */
-    d->key.key.len = key.len;
-    return &d->key;
+    d->key = (Mr__Key)MR__KEY__INIT;
+    d->key.key.data =
+        (uint8_t *)(uintptr_t)key.key.data; /* Never written to. */
+    d->key.key.len = key.key.len;
+    d->key.value.data = (uint8_t *)(uintptr_t)key.value.data; /* Nor this. */
+    d->key.value.len = key.value.len;
+    d->key.flags = key.flags;
+    d->key.lock_index = key.lock_index;
+    d->key.session = kv_arena_text(&d->arena, key.session);
+    d->key.create_rev = key.revs.create;
+    d->key.modify_rev = key.revs.modify;
+    d->key.fence = key.fence;
+    return d->key.session == NULL ? NULL : &d->key;
+}
+
+/* Each decodes the row at the front of @object, without what is not shown. */
+static const Mr__Node *decode_node(struct kv_decoder *d,
+                                   struct mr_slice *object)
+{
+    struct kv_row row = take_row(object);
+    Mr__Node *node;
+
+    if (kv_unpack_node(&d->arena, &row, &node) != MR_OK) {
+        return NULL;
+    }
+    node->ttl_ms = 0;
+    node->reap_ms = 0;
+    node->lease_id = 0;
+    return node;
+}
+
+static const Mr__Service *decode_service(struct kv_decoder *d,
+                                         const struct kv_row *row,
+                                         const Mr__Node *node)
+{
+    Mr__Service *service;
+
+    if (node == NULL ||
+        kv_unpack_service(&d->arena, row, node->name, &service) != MR_OK) {
+        return NULL;
+    }
+    service->ttl_ms = 0;
+    service->digest = 0;
+    service->incarnation = 0;
+    service->lease_id = 0;
+    return service;
+}
+
+static const Mr__Check *decode_check(struct kv_decoder *d,
+                                     const struct kv_row *row,
+                                     const Mr__Node *node,
+                                     const Mr__Service *service)
+{
+    Mr__Check *check;
+
+    if (node == NULL ||
+        kv_unpack_check(&d->arena, row, node->name, service, &check) != MR_OK) {
+        return NULL;
+    }
+    check->lease_id = 0;
+    return check;
+}
+
+static const Mr__Check *decode_own_check(struct kv_decoder *d,
+                                         struct mr_slice object)
+{
+    const Mr__Node *node = decode_node(d, &object);
+    struct kv_row row = take_row(&object);
+    struct kv_row service_row = take_row(&object);
+    const Mr__Service *service = NULL;
+
+    if (service_row.value.len > 0) {
+        service = decode_service(d, &service_row, node);
+        if (service == NULL) {
+            return NULL;
+        }
+    }
+    return decode_check(d, &row, node, service);
 }
 
 static const struct mr_kv_service_name *decode_name(struct kv_decoder *d,
                                                     struct mr_slice object)
 {
-    Mr__Service *packed = unpack(d, &mr__service__descriptor, object);
+    Mr__Service *packed =
+        mr__service__unpack(&d->arena.pb, object.len, object.data);
 
     if (packed == NULL) {
         return NULL;
@@ -153,39 +227,51 @@ static const struct mr_kv_service_name *decode_name(struct kv_decoder *d,
     return &d->name;
 }
 
-static const struct mr_kv_instance *
-decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
+/* Decode the checks that are left of @object: those of the service have its ID
+ * in their keys. */
+static bool decode_checks(struct kv_decoder *d, struct mr_slice object)
 {
-    const Mr__Check **checks;
-    size_t cap;
+    size_t cap = object.len / sizeof(struct kv_event_row_head) + 1;
+    const Mr__Check **checks = kv_arena_alloc(&d->arena, cap * sizeof *checks);
     size_t n = 0;
 
-    d->was_node = NULL;
-    d->was_service = NULL;
-    if (has_before) {
-        d->was_node = unpack(d, &mr__node__descriptor, take_part(&object));
-        d->was_service =
-            unpack(d, &mr__service__descriptor, take_part(&object));
-    }
-    d->instance.node = unpack(d, &mr__node__descriptor, take_part(&object));
-    d->instance.service =
-        unpack(d, &mr__service__descriptor, take_part(&object));
-    cap = object.len / sizeof(uint32_t) + 1;
-    checks = kv_arena_alloc(&d->arena, cap * sizeof *checks);
     while (checks != NULL && object.len > 0) {
-        checks[n] = unpack(d, &mr__check__descriptor, take_part(&object));
+        struct kv_row row = take_row(&object);
+        struct mr_slice parts[3];
+        bool is_of_node = !kv_key_split(row.key, parts, 3) || parts[1].len == 0;
+
+        checks[n] = decode_check(d, &row, d->instance.node,
+                                 is_of_node ? NULL : d->instance.service);
         if (checks[n++] == NULL) {
-            return NULL;
+            return false;
         }
     }
     d->instance.checks = checks;
     d->instance.n_checks = n;
-    return d->instance.node == NULL || d->instance.service == NULL ||
-                   checks == NULL ||
-                   (has_before &&
-                    (d->was_node == NULL || d->was_service == NULL))
-               ? NULL
-               : &d->instance;
+    return checks != NULL;
+}
+
+static const struct mr_kv_instance *
+decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
+{
+    struct kv_row row;
+
+    d->was_node = NULL;
+    d->was_service = NULL;
+    if (has_before) {
+        d->was_node = decode_node(d, &object);
+        row = take_row(&object);
+        d->was_service = decode_service(d, &row, d->was_node);
+        if (d->was_service == NULL) {
+            return NULL;
+        }
+    }
+    d->instance.node = decode_node(d, &object);
+    row = take_row(&object);
+    d->instance.service = decode_service(d, &row, d->instance.node);
+    return d->instance.service != NULL && decode_checks(d, object)
+               ? &d->instance
+               : NULL;
 }
 
 enum mr_err kv_decode_event(struct kv_decoder *d,
@@ -206,10 +292,10 @@ enum mr_err kv_decode_event(struct kv_decoder *d,
         decoded = change->u.key = decode_key(d, object);
         break;
     case MR_KV_OBJECT_NODE:
-        decoded = change->u.node = unpack(d, &mr__node__descriptor, object);
+        decoded = change->u.node = decode_node(d, &object);
         break;
     case MR_KV_OBJECT_CHECK:
-        decoded = change->u.check = unpack(d, &mr__check__descriptor, object);
+        decoded = change->u.check = decode_own_check(d, object);
         break;
     case MR_KV_OBJECT_NAME:
         decoded = change->u.name = decode_name(d, object);

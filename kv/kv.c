@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "kv/record.h"
 
 #define LOCAL_LEN (6 * 8)
 
@@ -342,6 +343,9 @@ static enum mr_err open_env(struct mr_kv *kv, bool was_closed,
 
 static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
 {
+    size_t history_bytes =
+        options->history_bytes == 0 ? HISTORY_BYTES : options->history_bytes;
+
     mr_assert(pthread_mutex_init(&kv->lock, NULL) == 0);
     kv_touched_init(&kv->batch.touched);
     kv_tallies_init(&kv->batch.tallies);
@@ -350,15 +354,9 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
     mr_buf_init(&kv->batch.body, 0);
     mr_buf_init(&kv->batch.row, 0);
     mr_buf_init(&kv->batch.leases, 0);
-    mr_buf_init(&kv->batch.recorder.before, 0);
-    mr_buf_init(&kv->batch.recorder.after, 0);
-    mr_buf_init(&kv->batch.recorder.object, 0);
-    mr_buf_init(&kv->batch.recorder.events, 0);
-    kv_pending_init(&kv->batch.pending);
-    kv_history_init(&kv->history,
-                    options->history_bytes == 0 ? HISTORY_BYTES
-                                                : options->history_bytes,
-                    0);
+    kv_recorder_init(&kv->batch.recorder, &kv->batch, history_bytes);
+    kv_pending_init(&kv->batch.pending, history_bytes);
+    kv_history_init(&kv->history, history_bytes, 0);
     kv->hooks = options->hooks;
     kv->is_durable = options->is_durable;
     kv->map_size = options->map_size;
@@ -385,10 +383,7 @@ static void destroy(struct mr_kv *kv)
     mr_buf_deinit(&kv->batch.body);
     mr_buf_deinit(&kv->batch.row);
     mr_buf_deinit(&kv->batch.leases);
-    mr_buf_deinit(&kv->batch.recorder.before);
-    mr_buf_deinit(&kv->batch.recorder.after);
-    mr_buf_deinit(&kv->batch.recorder.object);
-    mr_buf_deinit(&kv->batch.recorder.events);
+    kv_recorder_deinit(&kv->batch.recorder);
     kv_pending_deinit(&kv->batch.pending);
     kv_history_deinit(&kv->history);
     mr_assert(pthread_mutex_destroy(&kv->lock) == 0);

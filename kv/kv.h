@@ -82,11 +82,9 @@ struct kv_batch;
 /* Where the changes of a command are put together; see kv/record.h. */
 struct kv_recorder {
     struct kv_batch *b;
-    const struct kv_capture *capture;
-    struct mr_buf before; /* One object. */
-    struct mr_buf after;
-    struct mr_buf object;
-    struct mr_buf events;
+    struct kv_capture *capture;
+    struct mr_buf gone;   /* Events of deletions. */
+    struct mr_buf others; /* Other events. */
 };
 
 /* A command being applied. */

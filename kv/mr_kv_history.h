@@ -37,10 +37,12 @@ enum mr_kv_action {
 };
 
 /* One object after one revision; after a delete, as it was before. An instance
- * that gets another name is deleted under the old one and created under the
- * new one. A command that changes an object twice is one change of it, and one
- * that makes and removes it is none. An update whose object answers (without
- * ModifyIndex) exactly as before is not recorded. Valid for the call. */
+ * that gets another name, if only spelled otherwise, is deleted under the old one
+ * and created under the new one, and so are its checks. Of one revision the
+ * deletions are told first. A command that changes an object twice is one change
+ * of it, and one that makes and removes it is none. An update whose object
+ * answers (without ModifyIndex) exactly as before is not recorded. Valid for the
+ * call. */
 struct mr_kv_change {
     uint64_t revision;
     enum mr_kv_action action;
@@ -78,7 +80,8 @@ struct mr_kv_history_query {
  * has returned can be read.
  *
  * MR_E_NOTFOUND: forgotten: take a view and begin again from its revision.
- * MR_E_INVALID: query->after is not reached yet. MR_E_NOMEM. */
+ * MR_E_INVALID: query->after is not reached yet. MR_E_NOMEM. After a failure the
+ * revision that was told last may be incomplete. */
 MR_MUST_CHECK enum mr_err
 mr_kv_history_read(struct mr_kv *kv, const struct mr_kv_history_query *query,
                    mr_kv_change_cb cb, void *arg, uint64_t *out_revision);

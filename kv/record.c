@@ -2,157 +2,113 @@
 /*
  * Recording what a command changed.
  *
- * Which objects may have changed follows from the captured rows:
+ * Which objects may have changed follows from the captured rows that show
+ * something else than before:
  *  - a key, a node, a check: the row itself;
  *  - a service: its instance, and its checks, which show its name and tags;
  *  - a check of a service: the service's instance;
- *  - a node, or a check of a node: every instance on it.
- * A row that only got another lease keeps its revision, and is no change.
+ *  - a node, or a check of a node: every instance on it; and all its checks,
+ *    when it is spelled otherwise.
+ * So the catalog is gone through node by node, and on each by instance.
  */
 #include "kv/record.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "kv/catalog.h"
-#include "kv/history.h"
-#include "kv/keys.h"
-#include "kv/record_compose.h"
+#include "kv/record_rows.h"
 
-/* ------------------------------------------------------------ events */
+/* The memory that is kept for the next command. */
+#define KEPT_BYTES ((size_t)1 << 20)
 
-/* Append an event whose object is in @object. */
-static void add_event(struct kv_recorder *r, struct kv_event_head head,
-                      const char *was, struct mr_slice object)
+void kv_recorder_init(struct kv_recorder *r, struct kv_batch *b,
+                      size_t max_bytes)
 {
-    size_t was_len = was == NULL ? 0 : strlen(was);
+    r->b = b;
+    r->capture = &b->capture;
+    mr_buf_init(&r->gone, max_bytes);
+    mr_buf_init(&r->others, max_bytes);
+}
 
-    head.was_len = was_len > UINT8_MAX ? UINT8_MAX : (uint8_t)was_len;
-    head.len = (uint32_t)(object.len + head.was_len);
-    mr_buf_add(&r->events, &head, sizeof head);
-    mr_buf_add(&r->events, was, head.was_len);
-    mr_buf_add(&r->events, object.data, object.len);
+void kv_recorder_deinit(struct kv_recorder *r)
+{
+    mr_buf_deinit(&r->gone);
+    mr_buf_deinit(&r->others);
 }
 
 /* ------------------------------------------------------------ keys */
 
-static void pack_key(struct mr_buf *out, struct mr_slice row_key,
-                     struct mr_slice value)
+static void record_key(struct kv_recorder *r, const struct kv_captured *c)
 {
-    struct kv_row row = {row_key, value};
-    Mr__Key key = MR__KEY__INIT;
-    struct kv_key_row k;
-    uint32_t len;
-    char session[KV_SESSION_ID_MAX + 1];
+    struct kv_event_head head = {.object = MR_KV_OBJECT_KEY,
+                                 .action = MR_KV_ACTION_DELETE};
+    struct kv_row row = {c->key, c->was};
+    bool is_there = kv_tx_get(&r->b->tx, c->key, &row.value);
+    struct mr_buf *out;
+    size_t at;
 
-    if (!kv_key_unpack(&row, &k)) {
-        return; /* Damaged: the command has failed. */
+    if (!is_there && !c->existed) {
+        return;
     }
-    len = (uint32_t)k.key.len;
-    memcpy(session, k.session.len > 0 ? k.session.data : "", k.session.len);
-    session[k.session.len] = '\0';
-    key.value.data = (uint8_t *)(uintptr_t)k.value.data; /* Only read. */
-    key.value.len = k.value.len;
-    key.flags = k.flags;
-    key.lock_index = k.lock_index;
-    key.session = session;
-    key.create_rev = k.revs.create;
-    key.modify_rev = k.revs.modify;
-    key.fence = k.fence;
-    mr_buf_add(out, &len, sizeof len);
-    mr_buf_add(out, k.key.data, k.key.len);
-    uint8_t *at = mr_buf_grow(out, mr__key__get_packed_size(&key));
-
-    if (at != NULL) {
-        (void)mr__key__pack(&key, at); /* Returns the length asked for. */
+    if (is_there) {
+        head.action =
+            (uint8_t)(c->existed ? MR_KV_ACTION_UPDATE : MR_KV_ACTION_CREATE);
     }
+    out = kv_event_out(r, (enum mr_kv_action)head.action);
+    at = kv_event_begin(out, head, mr_slice(NULL, 0));
+    kv_event_row(out, &row);
+    kv_event_end(out, at);
 }
 
 static void record_keys(struct kv_recorder *r)
 {
     for (size_t i = 0; i < r->capture->n; i++) {
         const struct kv_captured *c = &r->capture->rows[i];
-        struct kv_event_head head = {.object = MR_KV_OBJECT_KEY};
-        struct mr_slice value;
-        bool is_there = false;
 
-        if (*(const uint8_t *)c->key.data != (uint8_t)KV_KEY) {
+        if (*(const uint8_t *)c->key.data != KV_KEY) {
             break; /* The first table. */
         }
-        is_there = kv_tx_get(&r->b->tx, c->key, &value);
-        if (!is_there && !c->existed) {
-            continue;
-        }
-        head.action = (uint8_t)(!is_there     ? MR_KV_ACTION_DELETE
-                                : !c->existed ? MR_KV_ACTION_CREATE
-                                              : MR_KV_ACTION_UPDATE);
-        mr_buf_reset(&r->after);
-        pack_key(&r->after, c->key, is_there ? value : c->old);
-        add_event(r, head, NULL, mr_buf_slice(&r->after));
+        record_key(r, c);
     }
-    kv_pending_add(&r->b->pending, KV_HISTORY_KEYS, mr_buf_slice(&r->events),
-                   r->b->meta.revision);
-    mr_buf_reset(&r->events);
 }
 
 /* ------------------------------------------------------------ what to look at
  */
 
-/* Keys of rows: those of the instances and of the checks that may have
- * changed. */
-struct key_list {
+/* What may have changed, by the keys of NODE_SERVICE rows: instances, and with
+ * an empty ID the node itself with its own checks. */
+struct subjects {
     struct mr_slice *keys;
     size_t n;
     size_t cap;
 };
 
-static void push(struct kv_recorder *r, struct key_list *list,
-                 struct mr_slice key)
+static void push(struct kv_recorder *r, struct subjects *s, struct mr_slice key)
 {
-    (void)kv_arena_push(&r->b->arena, &list->keys, &list->n, &list->cap,
-                        kv_arena_copy(&r->b->arena, key));
-}
+    struct kv_arena *arena = &r->b->scratch;
 
-static int compare(const void *a_, const void *b_)
-{
-    const struct mr_slice *a = a_;
-    const struct mr_slice *b = b_;
-    int order = memcmp(a->data, b->data, a->len < b->len ? a->len : b->len);
-
-    return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
-}
-
-static void sort(struct key_list *list)
-{
-    size_t kept = 0;
-
-    if (list->n > 1) {
-        qsort(list->keys, list->n, sizeof *list->keys, compare);
+    /* One command often changes the service and the check of an instance. */
+    if (s->n == 0 || !mr_slice_eq(s->keys[s->n - 1], key)) {
+        (void)kv_arena_push(arena, &s->keys, &s->n, &s->cap,
+                            kv_arena_copy(arena, key)); /* The arena knows. */
     }
-    for (size_t i = 0; i < list->n; i++) {
-        if (kept == 0 || !mr_slice_eq(list->keys[kept - 1], list->keys[i])) {
-            list->keys[kept++] = list->keys[i];
-        }
-    }
-    list->n = kept;
 }
 
-/* The instance that the NODE_SERVICE row @key with @name is about. */
-static void push_instance(struct kv_recorder *r, struct key_list *list,
-                          struct mr_slice key, struct mr_slice name)
+static void push_instance(struct kv_recorder *r, struct subjects *s,
+                          struct mr_slice node, struct mr_slice id)
 {
     struct kv_row_key k;
 
-    kv_key_init(&k, KV_SERVICE);
-    kv_key_add(&k, name);
+    kv_key_init(&k, KV_NODE_SERVICE);
+    kv_key_add(&k, node);
     kv_key_byte(&k, 0);
-    kv_key_add(&k, mr_slice((const uint8_t *)key.data + 1, key.len - 1));
-    push(r, list, kv_key_slice(&k));
+    kv_key_add(&k, id);
+    push(r, s, kv_key_slice(&k));
 }
 
-/* Every instance on the node of the lower name @node; those that are gone were
- * captured themselves. */
-static void push_node(struct kv_recorder *r, struct key_list *list,
+/* The node and every instance on it; those that are gone were captured
+ * themselves. */
+static void push_node(struct kv_recorder *r, struct subjects *s,
                       struct mr_slice node)
 {
     struct kv_row_key k;
@@ -162,283 +118,346 @@ static void push_node(struct kv_recorder *r, struct key_list *list,
     kv_key_init(&k, KV_NODE_SERVICE);
     kv_key_add(&k, node);
     kv_key_byte(&k, 0);
+    push(r, s, kv_key_slice(&k));
     kv_scan_open(&scan, &r->b->tx, kv_key_slice(&k));
     while (kv_scan_next(&scan, &row)) {
-        push_instance(r, list, row.key, row.value);
+        push(r, s, row.key);
     }
     kv_scan_close(&scan);
 }
 
-/* The checks of the service that the row @key is of. */
-static void push_checks(struct kv_recorder *r, struct key_list *list,
-                        struct mr_slice key)
-{
-    struct mr_slice parts[3];
-    struct kv_row_key k;
-    struct kv_scan scan;
-    struct kv_row row;
-
-    if (!kv_key_split(key, parts, 3)) {
-        return;
-    }
-    kv_key_init(&k, KV_CHECK);
-    kv_key_add(&k, parts[1]);
-    kv_key_byte(&k, 0);
-    kv_key_add(&k, parts[2]);
-    kv_key_byte(&k, 0);
-    kv_scan_open(&scan, &r->b->tx, kv_key_slice(&k));
-    while (kv_scan_next(&scan, &row)) {
-        push(r, list, row.key);
-    }
-    kv_scan_close(&scan);
-}
-
-/* The instances that the check of row @key counts for. */
-static void push_of_check(struct kv_recorder *r, struct key_list *list,
-                          struct mr_slice key)
-{
-    struct mr_slice parts[3];
-    struct kv_row_key k;
-    struct mr_slice name;
-
-    if (!kv_key_split(key, parts, 3)) {
-        return;
-    }
-    if (parts[1].len == 0) {
-        push_node(r, list, parts[0]);
-        return;
-    }
-    kv_key_init(&k, KV_NODE_SERVICE);
-    kv_key_add(&k, parts[0]);
-    kv_key_byte(&k, 0);
-    kv_key_add(&k, parts[1]);
-    if (kv_tx_get(&r->b->tx, kv_key_slice(&k), &name)) {
-        push_instance(r, list, kv_key_slice(&k), name);
-    }
-}
-
-static void collect(struct kv_recorder *r, struct key_list *instances,
-                    struct key_list *checks)
+static void collect(struct kv_recorder *r, struct subjects *s)
 {
     for (size_t i = 0; i < r->capture->n; i++) {
-        struct mr_slice key = r->capture->rows[i].key;
+        const struct kv_captured *c = &r->capture->rows[i];
+        struct mr_slice parts[3];
 
-        switch (*(const uint8_t *)key.data) {
-        case KV_NODE:
-            if (kv_row_is_changed(r, key)) {
-                push_node(r, instances,
-                          mr_slice((const uint8_t *)key.data + 1, key.len - 1));
-            }
-            break;
-        case KV_SERVICE:
-            push(r, instances, key);
-            push_checks(r, checks, key);
-            break;
-        case KV_CHECK:
-            if (kv_row_is_changed(r, key)) {
-                push(r, checks, key);
-                push_of_check(r, instances, key);
-            }
-            break;
-        default:
-            break;
-        }
-    }
-    sort(instances);
-    sort(checks);
-}
-
-/* ------------------------------------------------------------ the catalog */
-
-static void record_node(struct kv_recorder *r, struct mr_slice key)
-{
-    const struct kv_captured *c = kv_capture_find(r->capture, key);
-    struct kv_event_head head = {.object = MR_KV_OBJECT_NODE};
-    struct mr_slice value;
-    bool exists = kv_tx_get(&r->b->tx, key, &value);
-
-    if (c == NULL || !kv_row_is_changed(r, key)) {
-        return;
-    }
-    head.name =
-        kv_event_name(mr_slice((const uint8_t *)key.data + 1, key.len - 1));
-    head.action = (uint8_t)(!c->existed ? MR_KV_ACTION_CREATE
-                            : !exists   ? MR_KV_ACTION_DELETE
-                                        : MR_KV_ACTION_UPDATE);
-    mr_buf_reset(&r->object);
-    kv_compose_node(r, exists ? KV_AFTER : KV_BEFORE, key, &r->object);
-    add_event(r, head, NULL, mr_buf_slice(&r->object));
-}
-
-static void record_nodes(struct kv_recorder *r)
-{
-    static const uint8_t table = KV_NODE;
-    size_t at = kv_capture_seek(r->capture, mr_slice(&table, 1));
-
-    while (at < r->capture->n &&
-           *(const uint8_t *)r->capture->rows[at].key.data == table) {
-        record_node(r, r->capture->rows[at++].key);
-    }
-}
-
-/* An instance that is there no more, or was not before. */
-static void record_end_or_beginning(struct kv_recorder *r, struct mr_slice key,
-                                    bool existed, struct kv_event_head head)
-{
-    const char *was;
-
-    mr_buf_reset(&r->object);
-    was =
-        kv_compose_instance(r, existed ? KV_BEFORE : KV_AFTER, key, &r->object);
-    head.action =
-        (uint8_t)(existed ? MR_KV_ACTION_DELETE : MR_KV_ACTION_CREATE);
-    add_event(r, head, existed ? was : NULL, mr_buf_slice(&r->object));
-}
-
-/* An instance that was there and is. */
-static void record_update(struct kv_recorder *r, struct mr_slice key,
-                          struct kv_event_head head)
-{
-    struct kv_instance_change change = kv_instance_compare(r, key);
-    const char *is;
-    const char *was = NULL;
-
-    if (!change.has_any) {
-        return;
-    }
-    mr_buf_reset(&r->object);
-    if (change.has_parts) {
-        kv_compose_parts(r, KV_BEFORE, key, &r->object);
-    }
-    if (change.has_checks) {
-        was = kv_compose_status(r, KV_BEFORE, key);
-    }
-    is = kv_compose_instance(r, KV_AFTER, key, &r->object);
-    head.action = MR_KV_ACTION_UPDATE;
-    head.has_before = change.has_parts;
-    add_event(r, head, was == NULL ? is : was, mr_buf_slice(&r->object));
-}
-
-static void record_instances(struct kv_recorder *r,
-                             const struct key_list *instances)
-{
-    struct mr_slice parts[3];
-    struct mr_slice value;
-
-    for (size_t i = 0; i < instances->n; i++) {
-        struct mr_slice key = instances->keys[i];
-        const struct kv_captured *c = kv_capture_find(r->capture, key);
-        struct kv_event_head head = {.object = MR_KV_OBJECT_INSTANCE};
-        bool exists = kv_tx_get(&r->b->tx, key, &value);
-        bool existed = c == NULL ? exists : c->existed;
-
-        if (!kv_key_split(key, parts, 3)) {
+        if (!c->is_changed) {
             continue;
         }
-        head.name = kv_event_name(parts[0]);
-        if (exists && existed) {
-            record_update(r, key, head);
-        } else if (exists || existed) {
-            record_end_or_beginning(r, key, existed, head);
+        if (*(const uint8_t *)c->key.data == KV_NODE) {
+            push_node(
+                r, s,
+                mr_slice((const uint8_t *)c->key.data + 1, c->key.len - 1));
+        } else if (!kv_key_split(c->key, parts, 3)) {
+            kv_tx_fail(&r->b->tx, MR_E_CORRUPT);
+        } else if (*(const uint8_t *)c->key.data == KV_SERVICE) {
+            push_instance(r, s, parts[1], parts[2]);
+        } else if (parts[1].len > 0) {
+            push_instance(r, s, parts[0], parts[1]);
+        } else {
+            push_node(r, s, parts[0]);
         }
     }
+    s->n = r->b->scratch.failed ? 0 : kv_keys_unique(s->keys, s->n);
 }
 
-/* A check, which may be one whose service alone changed. */
-static void record_check(struct kv_recorder *r, struct mr_slice key)
+/* ------------------------------------------------------------ nodes, checks */
+
+/* A node, and what is looked at on it. */
+struct place {
+    struct mr_slice name; /* Lower. */
+    struct kv_change node;
+    bool is_respelled;
+    struct kv_changes node_checks; /* Of the node itself. */
+    struct kv_changes checks;      /* Of the instance. */
+};
+
+/* Find what became of the checks of the service @id, or of the node itself. */
+static void find_checks(struct kv_recorder *r, struct mr_slice node,
+                        struct mr_slice id, struct kv_changes *out)
 {
-    const struct kv_captured *c = kv_capture_find(r->capture, key);
-    struct kv_event_head head = {.object = MR_KV_OBJECT_CHECK};
-    struct mr_slice value;
-    bool exists = kv_tx_get(&r->b->tx, key, &value);
-    bool existed = c == NULL ? exists : c->existed;
-    const char *was = NULL;
+    struct kv_row_key k;
 
-    if (!exists && !existed) {
-        return;
-    }
-    mr_buf_reset(&r->before);
-    mr_buf_reset(&r->after);
-    if (existed && (!exists || !kv_row_is_changed(r, key))) {
-        was = kv_compose_check(r, KV_BEFORE, key, &r->before);
-    } else if (existed) {
-        was = kv_compose_check_status(r, KV_BEFORE, key);
-    }
-    if (exists) {
-        (void)kv_compose_check(r, KV_AFTER, key, &r->after);
-    }
-    if (mr_slice_eq(mr_buf_slice(&r->before), mr_buf_slice(&r->after))) {
-        return;
-    }
-    head.action = (uint8_t)(!existed  ? MR_KV_ACTION_CREATE
-                            : !exists ? MR_KV_ACTION_DELETE
-                                      : MR_KV_ACTION_UPDATE);
-    add_event(r, head, was, mr_buf_slice(exists ? &r->after : &r->before));
+    kv_key_init(&k, KV_CHECK);
+    kv_key_add(&k, node);
+    kv_key_byte(&k, 0);
+    kv_key_add(&k, id);
+    kv_key_byte(&k, 0);
+    out->n = 0;
+    kv_row_changes(r, kv_key_slice(&k), out);
 }
 
-static void record_checks(struct kv_recorder *r, const struct key_list *checks)
+static void enter(struct kv_recorder *r, struct place *p, struct mr_slice name)
+{
+    struct kv_row_key k;
+    struct mr_slice key;
+
+    kv_key_init(&k, KV_NODE);
+    kv_key_add(&k, name);
+    key = kv_arena_copy(&r->b->scratch, kv_key_slice(&k));
+    p->name = name;
+    p->node = kv_row_change(r, key);
+    p->is_respelled = kv_is_there(&p->node, KV_WAS) &&
+                      kv_is_there(&p->node, KV_IS) &&
+                      kv_row_differs(&p->node, UINT64_C(1) << KV_NODE_SPELLING);
+    find_checks(r, name, mr_slice(NULL, 0), &p->node_checks);
+}
+
+/* What becomes of an object that @was there and @is there. */
+static enum mr_kv_action action_of(bool was, bool is)
+{
+    return !was  ? MR_KV_ACTION_CREATE
+           : !is ? MR_KV_ACTION_DELETE
+                 : MR_KV_ACTION_UPDATE;
+}
+
+static void record_node(struct kv_recorder *r, const struct place *p)
+{
+    bool is = kv_is_there(&p->node, KV_IS);
+    enum mr_kv_action action = action_of(kv_is_there(&p->node, KV_WAS), is);
+    struct kv_event_head head = {.object = MR_KV_OBJECT_NODE,
+                                 .action = (uint8_t)action,
+                                 .name = kv_event_name(p->name)};
+    struct mr_buf *out = kv_event_out(r, action);
+    size_t at = kv_event_begin(out, head, mr_slice(NULL, 0));
+
+    kv_event_row(out, &p->node.at[is ? KV_IS : KV_WAS]);
+    kv_event_end(out, at);
+}
+
+/* An event of @check, which is of @service, or NULL. */
+static void write_check(struct kv_recorder *r, enum mr_kv_action action,
+                        const struct place *p, const struct kv_change *service,
+                        const struct kv_change *check)
+{
+    enum kv_when when = action == MR_KV_ACTION_DELETE ? KV_WAS : KV_IS;
+    struct kv_event_head head = {.object = MR_KV_OBJECT_CHECK,
+                                 .action = (uint8_t)action};
+    struct mr_buf *out = kv_event_out(r, action);
+    size_t at = kv_event_begin(out, head,
+                               action == MR_KV_ACTION_CREATE
+                                   ? mr_slice(NULL, 0)
+                                   : kv_row_status(&check->at[KV_WAS]));
+
+    kv_event_row(out, &p->node.at[when]);
+    kv_event_row(out, &check->at[when]);
+    if (service != NULL) {
+        kv_event_row(out, &service->at[when]);
+    }
+    kv_event_end(out, at);
+}
+
+/* Record the @checks of @service, or NULL. @is_moved: it has another name.
+ * @is_other: it shows something else that its checks show. */
+static void record_checks(struct kv_recorder *r, const struct place *p,
+                          const struct kv_change *service,
+                          const struct kv_changes *checks, bool is_moved,
+                          bool is_other)
 {
     for (size_t i = 0; i < checks->n; i++) {
-        record_check(r, checks->keys[i]);
+        const struct kv_change *check = &checks->list[i];
+        bool was = kv_is_there(check, KV_WAS);
+        bool is = kv_is_there(check, KV_IS);
+
+        if (was && is && is_moved) {
+            write_check(r, MR_KV_ACTION_DELETE, p, service, check);
+            write_check(r, MR_KV_ACTION_CREATE, p, service, check);
+        } else if ((was || is) &&
+                   (check->is_changed || is_other || p->is_respelled)) {
+            write_check(r, action_of(was, is), p, service, check);
+        }
     }
 }
 
-/* The names of the captured services. */
-static void record_names(struct kv_recorder *r)
+/* ------------------------------------------------------------ instances */
+
+/* The row of the instance that the NODE_SERVICE row @link is about. */
+static struct kv_change find_service(struct kv_recorder *r,
+                                     const struct kv_row *link)
 {
-    static const uint8_t table = KV_SERVICE;
-    size_t at = kv_capture_seek(r->capture, mr_slice(&table, 1));
+    static const struct kv_change absent;
+    struct mr_slice part =
+        mr_slice((const uint8_t *)link->key.data + 1, link->key.len - 1);
+    struct kv_row_key k;
 
-    while (at < r->capture->n &&
-           *(const uint8_t *)r->capture->rows[at].key.data == table) {
-        enum mr_kv_action action;
-        size_t n;
-
-        mr_buf_reset(&r->after);
-        n = kv_compose_name(r, at, &action, &r->after);
-        if (r->after.len > 0) {
-            struct kv_event_head head = {.object = MR_KV_OBJECT_NAME,
-                                         .action = (uint8_t)action};
-
-            add_event(r, head, NULL, mr_buf_slice(&r->after));
-        }
-        at += n;
+    if (link->value.data == NULL) {
+        return absent;
     }
+    kv_key_init(&k, KV_SERVICE);
+    kv_key_add(&k, link->value);
+    kv_key_byte(&k, 0);
+    kv_key_add(&k, part);
+    return kv_row_change(r, kv_arena_copy(&r->b->scratch, kv_key_slice(&k)));
+}
+
+/* The worst status that an instance has of its and its node's checks. */
+static struct mr_slice worst_status(const struct place *p, enum kv_when when)
+{
+    const struct mr_slice passing = mr_slice_str("passing");
+    const struct mr_slice critical = mr_slice_str("critical");
+    const struct kv_changes *lists[] = {&p->node_checks, &p->checks};
+    struct mr_slice worst = passing;
+
+    for (int i = 0; i < 2; i++) {
+        for (size_t n = 0; n < lists[i]->n; n++) {
+            const struct kv_change *check = &lists[i]->list[n];
+            struct mr_slice status = kv_row_status(&check->at[when]);
+
+            if (!kv_is_there(check, when) || mr_slice_eq(status, passing)) {
+                continue;
+            }
+            if (mr_slice_eq(status, critical)) {
+                return critical;
+            }
+            worst = mr_slice_str("warning");
+        }
+    }
+    return worst;
+}
+
+static bool any_is_changed(const struct kv_changes *checks)
+{
+    for (size_t i = 0; i < checks->n; i++) {
+        if (checks->list[i].is_changed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_checks(struct mr_buf *out, const struct kv_changes *checks,
+                       enum kv_when when)
+{
+    for (size_t i = 0; i < checks->n; i++) {
+        if (kv_is_there(&checks->list[i], when)) {
+            kv_event_row(out, &checks->list[i].at[when]);
+        }
+    }
+}
+
+/* An event of the instance of @service on @p. @name: the hash of its name. */
+static void write_instance(struct kv_recorder *r, enum mr_kv_action action,
+                           const struct place *p,
+                           const struct kv_change *service, uint64_t name)
+{
+    enum kv_when when = action == MR_KV_ACTION_DELETE ? KV_WAS : KV_IS;
+    struct kv_event_head head = {
+        .object = MR_KV_OBJECT_INSTANCE,
+        .action = (uint8_t)action,
+        .has_before = action == MR_KV_ACTION_UPDATE &&
+                      (p->node.is_changed || service->is_changed),
+        .name = name};
+    struct mr_buf *out = kv_event_out(r, action);
+    size_t at =
+        kv_event_begin(out, head,
+                       action == MR_KV_ACTION_CREATE ? mr_slice(NULL, 0)
+                                                     : worst_status(p, KV_WAS));
+
+    if (head.has_before) {
+        kv_event_row(out, &p->node.at[KV_WAS]);
+        kv_event_row(out, &service->at[KV_WAS]);
+    }
+    kv_event_row(out, &p->node.at[when]);
+    kv_event_row(out, &service->at[when]);
+    add_checks(out, &p->node_checks, when);
+    add_checks(out, &p->checks, when);
+    kv_event_end(out, at);
+}
+
+/* Record the instance whose NODE_SERVICE row is @key, and its checks. */
+static void record_instance(struct kv_recorder *r, struct place *p,
+                            struct mr_slice key, struct mr_slice id)
+{
+    const struct kv_change link = kv_row_change(r, key);
+    const struct kv_row *name = link.at;
+    struct kv_change service = find_service(r, &name[KV_IS]);
+    bool is_moved = false;
+    bool is_other = false;
+    bool was;
+    bool is;
+
+    if (!mr_slice_eq(name[KV_WAS].value, name[KV_IS].value)) {
+        service.at[KV_WAS] = find_service(r, &name[KV_WAS]).at[KV_WAS];
+        service.is_changed = true;
+        is_moved = true;
+    }
+    was = kv_is_there(&service, KV_WAS);
+    is = kv_is_there(&service, KV_IS);
+    if (was && is) {
+        is_moved = is_moved ||
+                   kv_row_differs(&service, UINT64_C(1) << KV_SERVICE_SPELLING);
+        is_other = kv_row_differs(&service, UINT64_C(1) << KV_SERVICE_TAGS);
+    }
+    find_checks(r, p->name, id, &p->checks);
+    if (was && is && is_moved) {
+        write_instance(r, MR_KV_ACTION_DELETE, p, &service,
+                       kv_event_name(name[KV_WAS].value));
+        write_instance(r, MR_KV_ACTION_CREATE, p, &service,
+                       kv_event_name(name[KV_IS].value));
+    } else if ((was || is) && (service.is_changed || p->node.is_changed ||
+                               any_is_changed(&p->node_checks) ||
+                               any_is_changed(&p->checks))) {
+        write_instance(r, action_of(was, is), p, &service,
+                       kv_event_name(name[is ? KV_IS : KV_WAS].value));
+    }
+    record_checks(r, p, &service, &p->checks, is_moved, is_other);
 }
 
 static void record_catalog(struct kv_recorder *r)
 {
-    struct key_list instances = {NULL, 0, 0};
-    struct key_list checks = {NULL, 0, 0};
+    struct subjects subjects = {NULL, 0, 0};
+    struct place place = {.name = {NULL, 0}};
 
-    collect(r, &instances, &checks);
-    record_nodes(r);
-    record_instances(r, &instances);
-    record_checks(r, &checks);
-    record_names(r);
-    kv_pending_add(&r->b->pending, KV_HISTORY_CATALOG, mr_buf_slice(&r->events),
-                   r->b->meta.revision);
-    mr_buf_reset(&r->events);
+    kv_rows_compare(r);
+    collect(r, &subjects);
+    for (size_t i = 0; i < subjects.n; i++) {
+        struct mr_slice key = subjects.keys[i];
+        struct mr_slice parts[2]; /* Node, ID. */
+
+        if (!kv_key_split(key, parts, 2)) {
+            kv_tx_fail(&r->b->tx, MR_E_CORRUPT);
+            return;
+        }
+        if (!mr_slice_eq(place.name, parts[0])) {
+            enter(r, &place, parts[0]);
+        }
+        if (parts[1].len > 0) {
+            record_instance(r, &place, key, parts[1]);
+            continue;
+        }
+        if (place.node.is_changed) {
+            record_node(r, &place);
+        }
+        record_checks(r, &place, NULL, &place.node_checks, false, false);
+    }
+    kv_record_names(r);
+}
+
+/* ------------------------------------------------------------ a command */
+
+/* Hand what was written over to b->pending. */
+static void finish(struct kv_recorder *r, enum kv_history_part part)
+{
+    uint64_t revision = r->b->meta.revision;
+
+    if (r->capture->is_full[part] || r->b->scratch.failed ||
+        mr_buf_failed(&r->gone) || mr_buf_failed(&r->others)) {
+        kv_pending_lose(&r->b->pending, part, revision);
+    } else {
+        kv_pending_add(&r->b->pending, part, mr_buf_slice(&r->gone),
+                       mr_buf_slice(&r->others), revision);
+    }
+    if (r->gone.cap > KEPT_BYTES || r->others.cap > KEPT_BYTES) {
+        kv_recorder_deinit(r);
+    }
+    mr_buf_reset(&r->gone);
+    mr_buf_reset(&r->others);
 }
 
 void kv_record(struct kv_batch *b)
 {
     struct kv_recorder *r = &b->recorder;
+    struct kv_capture *c = r->capture;
 
-    r->b = b;
-    r->capture = &b->capture;
-    kv_capture_end(&b->capture);
-    if (b->capture.n == 0) {
-        return;
+    kv_capture_end(c);
+    kv_arena_reset(&b->scratch);
+    if (c->n > 0 && *(const uint8_t *)c->rows[0].key.data == KV_KEY) {
+        record_keys(r);
+        finish(r, KV_HISTORY_KEYS);
     }
-    record_keys(r);
-    if (*(const uint8_t *)b->capture.rows[b->capture.n - 1].key.data !=
-        (uint8_t)KV_KEY) {
-        kv_rows_compare(r, &b->capture);
+    if (c->n > 0 && *(const uint8_t *)c->rows[c->n - 1].key.data != KV_KEY) {
         record_catalog(r);
-    }
-    if (mr_buf_failed(&r->events) || mr_buf_failed(&r->before) ||
-        mr_buf_failed(&r->after) || mr_buf_failed(&r->object)) {
-        b->pending.is_lost = true;
+        finish(r, KV_HISTORY_CATALOG);
     }
 }

@@ -9,8 +9,15 @@
 
 #include "kv/kv.h"
 
-/* Add the events of the command just applied, whose capture has ended, to
- * b->pending. */
+/* Prepare for the commands of @b, of which at most @max_bytes each are
+ * recorded. */
+void kv_recorder_init(struct kv_recorder *r, struct kv_batch *b,
+                      size_t max_bytes);
+
+/* Release it. */
+void kv_recorder_deinit(struct kv_recorder *r);
+
+/* Add the events of the command just applied to b->pending. */
 void kv_record(struct kv_batch *b);
 
 #endif /* MR_KV_RECORD_H */

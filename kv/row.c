@@ -95,6 +95,14 @@ uint64_t kv_key_number(struct mr_slice key)
     return n;
 }
 
+int kv_key_compare(struct mr_slice a, struct mr_slice b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len == 0 ? 0 : memcmp(a.data, b.data, len);
+
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
 bool kv_key_split(struct mr_slice key, struct mr_slice *parts, size_t n)
 {
     const uint8_t *at = key.data;
@@ -279,6 +287,65 @@ uint64_t kv_body_u64(struct mr_slice body, enum kv_member member)
         }
     }
     return 0;
+}
+
+struct mr_slice kv_body_bytes(struct mr_slice body, enum kv_member member)
+{
+    uint64_t tag;
+    uint64_t n;
+
+    while (kv_get_varint(&body, &tag)) {
+        struct mr_slice value = body;
+
+        if (!take_member(&body, (unsigned)(tag & 7), &n)) {
+            break;
+        }
+        if (tag == ((uint64_t)member << 3 | 2) && kv_get_varint(&value, &n)) {
+            return mr_slice(value.data, (size_t)n); /* So much is there. */
+        }
+    }
+    return mr_slice(NULL, 0);
+}
+
+/* Take the next of @members, with its number in front, off @body; empty at the
+ * end. */
+static struct mr_slice next_member(struct mr_slice *body, uint64_t members)
+{
+    uint64_t tag;
+    uint64_t n;
+
+    while (body->len > 0) {
+        const uint8_t *start = body->data;
+
+        if (!kv_get_varint(body, &tag) ||
+            !take_member(body, (unsigned)(tag & 7), &n)) {
+            break;
+        }
+        if (tag >> 3 < 64 && (members >> (tag >> 3) & 1) != 0) {
+            const uint8_t *end = body->data;
+
+            return mr_slice(start, (size_t)(end - start));
+        }
+    }
+    return mr_slice(NULL, 0);
+}
+
+bool kv_body_differs(struct mr_slice a, struct mr_slice b, uint64_t members)
+{
+    struct mr_slice x;
+    struct mr_slice y;
+
+    if (mr_slice_eq(a, b)) {
+        return false;
+    }
+    do {
+        x = next_member(&a, members);
+        y = next_member(&b, members);
+        if (!mr_slice_eq(x, y)) {
+            return true;
+        }
+    } while (x.len > 0);
+    return false;
 }
 
 /* ------------------------------------------------------------ decoding */

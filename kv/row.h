@@ -116,6 +116,9 @@ static inline struct mr_slice kv_key_slice(const struct kv_row_key *k)
     return mr_slice(k->bytes, k->overflow ? 0 : k->len);
 }
 
+/* The order of two stored keys: less than, equal to or greater than 0. */
+int kv_key_compare(struct mr_slice a, struct mr_slice b);
+
 /* The parts of the stored key @key behind its table byte, split at 0 bytes. The
  * last part may be anything. False when there are not exactly @n parts. */
 bool kv_key_split(struct mr_slice key, struct mr_slice *parts, size_t n);
@@ -148,14 +151,30 @@ void kv_pack_session(struct mr_buf *b, const Mr__Session *message);
 
 /* Numbers of members that are looked up in a packed body; see schema.proto. */
 enum kv_member {
+    KV_NODE_SPELLING = 1, /* The name, unless it is as in the key. */
     KV_NODE_TTL = 11,
     KV_NODE_REAP = 12,
     KV_NODE_LEASE = 13,
+    KV_SERVICE_SPELLING = 3, /* As KV_NODE_SPELLING. */
+    KV_SERVICE_TAGS = 4,
+    KV_SERVICE_ORIGIN = 13,
     KV_SERVICE_TTL = 16,
     KV_SERVICE_DIGEST = 17,
     KV_SERVICE_INCARNATION = 18,
     KV_SERVICE_LEASE = 20,
+    KV_CHECK_STATUS = 4,
+    KV_CHECK_DEFINITION = 11,
+    KV_CHECK_ORIGIN = 12,
     KV_CHECK_LEASE = 15,
+    KV_DEFINITION_HTTP = 1,
+    KV_DEFINITION_METHOD = 2,
+    KV_DEFINITION_HEADER = 3,
+    KV_DEFINITION_BODY = 4,
+    KV_DEFINITION_TLS_SKIP_VERIFY = 5,
+    KV_DEFINITION_TCP = 6,
+    KV_DEFINITION_INTERVAL = 15,
+    KV_DEFINITION_TIMEOUT = 16,
+    KV_DEFINITION_DEREGISTER_AFTER = 17,
     KV_LEASE_TTL = 2,
     KV_LEASE_KIND = 3,
     KV_SESSION_LEASE = 11
@@ -164,6 +183,13 @@ enum kv_member {
 /* The number @member of the packed message @body, 0 when it is absent: without
  * decoding the rest. */
 uint64_t kv_body_u64(struct mr_slice body, enum kv_member member);
+
+/* The text or message @member, as kv_body_u64(); empty when it is absent. */
+struct mr_slice kv_body_bytes(struct mr_slice body, enum kv_member member);
+
+/* Whether @a and @b, packed messages of one type, differ in any member whose
+ * number is a bit of @members. */
+bool kv_body_differs(struct mr_slice a, struct mr_slice b, uint64_t members);
 
 /* A stored row, borrowed. */
 struct kv_row {

@@ -11,7 +11,10 @@ void kv_tallies_init(struct kv_tallies *t)
 {
     kv_arena_init(&t->arena);
     memset(t->buckets, 0, sizeof t->buckets);
+    t->newest = NULL;
     t->n = 0;
+    t->command = 0;
+    t->noted = NULL;
 }
 
 void kv_tallies_deinit(struct kv_tallies *t)
@@ -24,8 +27,32 @@ void kv_tallies_reset(struct kv_tallies *t)
     if (t->n > 0) {
         memset(t->buckets, 0, sizeof t->buckets);
     }
+    t->newest = NULL;
     t->n = 0;
+    t->noted = NULL;
     kv_arena_reset(&t->arena);
+}
+
+void kv_tallies_begin(struct kv_tallies *t)
+{
+    t->command++;
+    t->noted = NULL;
+}
+
+void kv_tally_note(struct kv_tallies *t, struct kv_tally *tally)
+{
+    if (tally->command != t->command) {
+        tally->command = t->command;
+        tally->noted = t->noted;
+        t->noted = tally;
+        tally->was_count = tally->count;
+        tally->was_text = tally->text;
+    }
+}
+
+uint64_t kv_tally_was(const struct kv_tallies *t, const struct kv_tally *tally)
+{
+    return tally->command == t->command ? tally->was_count : tally->count;
 }
 
 static bool is_name(const struct kv_tally *tally)
@@ -51,18 +78,33 @@ static bool load(struct kv_tallies *t, struct kv_tx *tx, struct kv_tally *tally)
     return true;
 }
 
+static struct kv_tally *find(const struct kv_tallies *t, struct mr_slice key,
+                             uint64_t hash)
+{
+    struct kv_tally *tally = t->buckets[hash & (KV_TALLY_BUCKETS - 1)];
+
+    while (tally != NULL &&
+           (tally->hash != hash || !mr_slice_eq(tally->key, key))) {
+        tally = tally->next;
+    }
+    return tally;
+}
+
+struct kv_tally *kv_tally_find(const struct kv_tallies *t, struct mr_slice key)
+{
+    return find(t, key, mr_hash64(key, 0));
+}
+
 struct kv_tally *kv_tally_get(struct kv_tallies *t, struct kv_tx *tx,
                               const struct kv_row_key *k)
 {
     struct mr_slice key = kv_key_slice(k);
     uint64_t hash = mr_hash64(key, 0);
     struct kv_tally **bucket = &t->buckets[hash & (KV_TALLY_BUCKETS - 1)];
-    struct kv_tally *tally;
+    struct kv_tally *tally = find(t, key, hash);
 
-    for (tally = *bucket; tally != NULL; tally = tally->next) {
-        if (tally->hash == hash && mr_slice_eq(tally->key, key)) {
-            return tally;
-        }
+    if (tally != NULL) {
+        return tally;
     }
     tally = kv_arena_alloc(&t->arena, sizeof *tally);
     if (tally == NULL || key.len == 0) {
@@ -77,6 +119,8 @@ struct kv_tally *kv_tally_get(struct kv_tallies *t, struct kv_tx *tx,
     }
     tally->next = *bucket;
     *bucket = tally;
+    tally->before = t->newest;
+    t->newest = tally;
     t->n++;
     return tally;
 }
@@ -90,11 +134,8 @@ void kv_tally_set_text(struct kv_tallies *t, struct kv_tally *tally,
 
 static int by_key(const void *a, const void *b)
 {
-    const struct mr_slice *x = &(*(struct kv_tally *const *)a)->key;
-    const struct mr_slice *y = &(*(struct kv_tally *const *)b)->key;
-    int order = memcmp(x->data, y->data, x->len < y->len ? x->len : y->len);
-
-    return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
+    return kv_key_compare((*(struct kv_tally *const *)a)->key,
+                          (*(struct kv_tally *const *)b)->key);
 }
 
 /* Write one row back, put together in @row. */
@@ -129,13 +170,11 @@ static struct kv_tally **sort_dirty(struct kv_tallies *t, size_t *out_n)
     struct kv_tally **list = kv_arena_alloc(&t->arena, t->n * sizeof *list);
     struct kv_tally *tally;
     size_t n = 0;
-    size_t i;
 
-    for (i = 0; list != NULL && i < KV_TALLY_BUCKETS; i++) {
-        for (tally = t->buckets[i]; tally != NULL; tally = tally->next) {
-            if (tally->is_dirty) {
-                list[n++] = tally;
-            }
+    for (tally = t->newest; list != NULL && tally != NULL;
+         tally = tally->before) {
+        if (tally->is_dirty) {
+            list[n++] = tally;
         }
     }
     if (n > 1) {

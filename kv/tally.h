@@ -23,12 +23,22 @@ struct kv_tally {
     bool is_stored;       /* There is a row in the tree. */
     bool is_dirty;
     bool is_touched; /* Its topic was noted in this batch. */
+
+    /* For kv/record_names.c. */
+    struct kv_tally *before; /* Made before this one, in this batch. */
+    struct kv_tally *noted;  /* Noted before this one, by this command. */
+    uint64_t command;        /* That noted it last; 0: none. */
+    uint64_t was_count;      /* Before it. */
+    struct mr_slice was_text;
 };
 
 struct kv_tallies {
     struct kv_arena arena;
     struct kv_tally *buckets[KV_TALLY_BUCKETS];
+    struct kv_tally *newest; /* Of all. */
     size_t n;
+    uint64_t command;
+    struct kv_tally *noted; /* The last one noted by this command. */
 };
 
 /* Make them empty. They must not be moved afterwards. No allocation. */
@@ -42,6 +52,18 @@ void kv_tallies_reset(struct kv_tallies *t);
  * first time; NULL when @tx has failed. */
 struct kv_tally *kv_tally_get(struct kv_tallies *t, struct kv_tx *tx,
                               const struct kv_row_key *k);
+
+/* Begin a command: none is noted. */
+void kv_tallies_begin(struct kv_tallies *t);
+
+/* Note what @tally is, because the command is about to change it. */
+void kv_tally_note(struct kv_tallies *t, struct kv_tally *tally);
+
+/* How many it counted before the command. */
+uint64_t kv_tally_was(const struct kv_tallies *t, const struct kv_tally *tally);
+
+/* The tally of the row @key if the batch has one, or NULL. */
+struct kv_tally *kv_tally_find(const struct kv_tallies *t, struct mr_slice key);
 
 /* Set what @tally's row has as its text; a copy is kept. */
 void kv_tally_set_text(struct kv_tallies *t, struct kv_tally *tally,

@@ -1,533 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The history against the state: KV_SEED=n repeats a run.
- *
- * Random commands, in random batches. From time to time the whole state is
- * written down. Whatever was written down at a revision, and then changed by what
- * the history tells, must be the state as it is now, object by object and byte by
- * byte: so nothing is missing, too much, out of order or told twice. ModifyIndex
- * alone is no change.
- */
+/* What the history keeps and what it forgets. What it says of each command:
+ * test_kv_record.c; against the state: test_kv_history_model.c. */
 #include "kv/mr_kv_history.h"
 
 #include <pthread.h>
 
+#include "kv/kv.h"
 #include "tests/unit/kv_fixture.h"
-
-#define N_STEPS 3000
-#define N_KEPT 12
-#define OBJECTS_MAX 512
-
-static const char *const node_names[] = {"alpha", "Beta", "gamma.x"};
-static const char *const ids[] = {"i1", "i2", "ID-3", "i"};
-static const char *const service_names[] = {"web", "Db", "a.b.c"};
-static const char *const check_ids[] = {"c1", "c2", "serfHealth", "C"};
-static const char *const statuses[] = {"passing", "warning", "critical"};
-static const char *const tags[] = {"t1", "t2", "t3"};
-static const char *const keys[] = {"a", "a/b", "a/c", "b/1", "b/2", "c"};
-
-/* ------------------------------------------------------------ objects */
-
-/* An object: what tells it from others, and all it says. */
-struct object {
-    char *name;
-    uint8_t *bytes;
-    size_t len;
-};
-
-struct objects {
-    uint64_t revision;
-    struct object list[OBJECTS_MAX];
-    size_t n;
-};
-
-static void forget(struct objects *o)
-{
-    for (size_t i = 0; i < o->n; i++) {
-        free(o->list[i].name);
-        free(o->list[i].bytes);
-    }
-    o->n = 0;
-}
-
-static struct object *find(struct objects *o, const char *name)
-{
-    for (size_t i = 0; i < o->n; i++) {
-        if (strcmp(o->list[i].name, name) == 0) {
-            return &o->list[i];
-        }
-    }
-    return NULL;
-}
-
-static void set(struct objects *o, const char *name, const struct mr_buf *bytes)
-{
-    struct object *object = find(o, name);
-
-    if (object == NULL) {
-        assert_true(o->n < OBJECTS_MAX);
-        object = &o->list[o->n++];
-        object->name = strdup(name);
-    } else {
-        free(object->bytes);
-    }
-    object->bytes = malloc(bytes->len + 1);
-    object->len = bytes->len;
-    memcpy(object->bytes, bytes->data, bytes->len);
-}
-
-static void drop(struct objects *o, struct object *object)
-{
-    free(object->name);
-    free(object->bytes);
-    *object = o->list[--o->n];
-}
-
-/* Add @message behind what @b holds. */
-static void pack(struct mr_buf *b, const ProtobufCMessage *message)
-{
-    uint8_t *at = mr_buf_grow(b, protobuf_c_message_get_packed_size(message));
-
-    assert_non_null(at);
-    (void)protobuf_c_message_pack(message, at);
-}
-
-/* Each packs what an object shows into @b, and its name into @name. */
-static void pack_key(const Mr__Key *key, char *name, struct mr_buf *b)
-{
-    Mr__Key shown = *key;
-
-    shown.modify_rev = 0;
-    (void)sprintf(name, "key %.*s", (int)key->key.len, (char *)key->key.data);
-    pack(b, &shown.base);
-}
-
-static void pack_node(const Mr__Node *node, char *name, struct mr_buf *b)
-{
-    Mr__Node shown = *node;
-
-    shown.ttl_ms = 0;
-    shown.reap_ms = 0;
-    shown.lease_id = 0;
-    shown.modify_rev = 0;
-    (void)sprintf(name, "node %s", node->name);
-    pack(b, &shown.base);
-}
-
-static void pack_check(const Mr__Check *check, char *name, struct mr_buf *b)
-{
-    Mr__Check shown = *check;
-
-    shown.lease_id = 0;
-    shown.modify_rev = 0;
-    shown.origin = MR__ORIGIN__CATALOG;
-    (void)sprintf(name, "check %s %s %s", check->node, check->service_id,
-                  check->check_id);
-    pack(b, &shown.base);
-}
-
-static void pack_name(const struct mr_kv_service_name *n, char *name,
-                      struct mr_buf *b)
-{
-    (void)sprintf(name, "name %s", n->name);
-    mr_buf_str(b, n->name);
-    for (size_t i = 0; i < n->n_tags; i++) {
-        mr_buf_printf(b, " %s", n->tags[i]);
-    }
-}
-
-static void pack_instance(const struct mr_kv_instance *i, char *name,
-                          struct mr_buf *b)
-{
-    char ignored[256];
-    Mr__Service shown = *i->service;
-
-    shown.ttl_ms = 0;
-    shown.digest = 0;
-    shown.incarnation = 0;
-    shown.lease_id = 0;
-    shown.modify_rev = 0;
-    pack_node(i->node, ignored, b);
-    pack(b, &shown.base);
-    for (size_t c = 0; c < i->n_checks; c++) {
-        pack_check(i->checks[c], ignored, b);
-    }
-    (void)sprintf(name, "instance %s %s %s", i->service->name, i->node->name,
-                  i->service->id);
-}
-
-/* ------------------------------------------------------------ the state */
-
-static void keep(struct objects *o, const char *name, struct mr_buf *b)
-{
-    assert_null(find(o, name));
-    set(o, name, b);
-    mr_buf_deinit(b);
-}
-
-static bool keep_key(void *arg, const Mr__Key *key)
-{
-    struct mr_buf b = MR_BUF_INIT;
-    char name[256];
-
-    pack_key(key, name, &b);
-    keep(arg, name, &b);
-    return true;
-}
-
-static bool keep_node(void *arg, const Mr__Node *node)
-{
-    struct mr_buf b = MR_BUF_INIT;
-    char name[256];
-
-    pack_node(node, name, &b);
-    keep(arg, name, &b);
-    return true;
-}
-
-static bool keep_check(void *arg, const Mr__Check *check)
-{
-    struct mr_buf b = MR_BUF_INIT;
-    char name[512];
-
-    pack_check(check, name, &b);
-    keep(arg, name, &b);
-    return true;
-}
-
-static bool keep_instance(void *arg, const struct mr_kv_instance *instance)
-{
-    struct mr_buf b = MR_BUF_INIT;
-    char name[512];
-
-    pack_instance(instance, name, &b);
-    keep(arg, name, &b);
-    return true;
-}
-
-static bool keep_name(void *arg, const struct mr_kv_service_name *n)
-{
-    struct mr_buf b = MR_BUF_INIT;
-    char name[256];
-
-    pack_name(n, name, &b);
-    keep(arg, name, &b);
-    return true;
-}
-
-/* Write the whole state down. */
-static void write_down(struct mr_kv *kv, struct objects *o)
-{
-    struct mr_kv_view *view;
-
-    forget(o);
-    assert_int_equal(mr_kv_view_begin(kv, &view), MR_OK);
-    o->revision = mr_kv_view_revision(view);
-    assert_int_equal(mr_kv_key_list(view, mr_slice_str(""), keep_key, o, NULL),
-                     MR_OK);
-    assert_int_equal(mr_kv_node_list(view, keep_node, o, NULL), MR_OK);
-    assert_int_equal(mr_kv_state_checks(view, NULL, keep_check, o, NULL),
-                     MR_OK);
-    assert_int_equal(mr_kv_service_names(view, keep_name, o, NULL), MR_OK);
-    for (size_t i = 0; i < MR_ARRAY_LEN(service_names); i++) {
-        assert_int_equal(mr_kv_service_instances(view, service_names[i],
-                                                 keep_instance, o, NULL),
-                         MR_OK);
-    }
-    mr_kv_view_end(view);
-}
-
-/* ------------------------------------------------------------ the history */
-
-struct replay {
-    struct objects *objects;
-    uint64_t last;
-    bool was_last; /* The change before was the last of its revision. */
-};
-
-static void pack_change(const struct mr_kv_change *change, char *name,
-                        struct mr_buf *b)
-{
-    switch (change->object) {
-    case MR_KV_OBJECT_KEY:
-        pack_key(change->u.key, name, b);
-        break;
-    case MR_KV_OBJECT_NODE:
-        pack_node(change->u.node, name, b);
-        break;
-    case MR_KV_OBJECT_CHECK:
-        pack_check(change->u.check, name, b);
-        break;
-    case MR_KV_OBJECT_NAME:
-        pack_name(change->u.name, name, b);
-        break;
-    case MR_KV_OBJECT_INSTANCE:
-        pack_instance(change->u.instance, name, b);
-        break;
-    }
-}
-
-static bool replay(void *arg, const struct mr_kv_change *change)
-{
-    struct replay *r = arg;
-    struct mr_buf b = MR_BUF_INIT;
-    struct object *object;
-    char name[512];
-
-    assert_true(change->revision > r->last ||
-                (change->revision == r->last && !r->was_last));
-    r->last = change->revision;
-    r->was_last = change->is_last;
-    pack_change(change, name, &b);
-    object = find(r->objects, name);
-    if ((object == NULL) != (change->action == MR_KV_ACTION_CREATE)) {
-        fail_msg("action %d of \"%s\", which was %sthere at revision %llu",
-                 (int)change->action, name, object == NULL ? "not " : "",
-                 (unsigned long long)change->revision);
-    }
-    if (change->action == MR_KV_ACTION_UPDATE) {
-        assert_true(object->len != b.len || /* Something is new. */
-                    memcmp(object->bytes, b.data, b.len) != 0);
-    }
-    if (change->action != MR_KV_ACTION_DELETE) {
-        set(r->objects, name, &b);
-    } else {
-        assert_int_equal(object->len, b.len); /* As it was. */
-        assert_memory_equal(object->bytes, b.data, b.len);
-        drop(r->objects, object);
-    }
-    mr_buf_deinit(&b);
-    return true;
-}
-
-/* Bring what was written down up to date by what is told of @kind. */
-static void catch_up(struct mr_kv *kv, struct objects *o, uint64_t after,
-                     enum mr_kv_topic_kind kind)
-{
-    struct mr_kv_topic topic = {kind, mr_slice_str("")};
-    struct mr_kv_history_query query = {&topic, 1, after};
-    struct replay r = {o, after, true};
-    uint64_t revision;
-
-    assert_int_equal(mr_kv_history_read(kv, &query, replay, &r, &revision),
-                     MR_OK);
-    assert_true(r.was_last);
-    assert_int_equal(revision, mr_kv_revision(kv));
-}
-
-static void compare(const struct objects *a, struct objects *b)
-{
-    for (size_t i = 0; i < a->n; i++) {
-        const struct object *other = find(b, a->list[i].name);
-
-        if (other == NULL) {
-            fail_msg("missing: %s", a->list[i].name);
-        }
-        if (other->len != a->list[i].len ||
-            memcmp(other->bytes, a->list[i].bytes, other->len) != 0) {
-            fail_msg("differs: %s", a->list[i].name);
-        }
-    }
-    assert_int_equal(a->n, b->n);
-}
-
-/* What was written down, and the history since, make the state. */
-static void verify(struct mr_kv *kv, struct objects *kept)
-{
-    static const enum mr_kv_topic_kind kinds[] = {
-        MR_KV_TOPIC_PREFIX, MR_KV_TOPIC_NODES, MR_KV_TOPIC_CHECKS,
-        MR_KV_TOPIC_SERVICES, MR_KV_TOPIC_CATALOG};
-    static struct objects now;
-
-    for (size_t i = 0; i < MR_ARRAY_LEN(kinds); i++) {
-        catch_up(kv, kept, kept->revision, kinds[i]);
-    }
-    write_down(kv, &now);
-    compare(&now, kept);
-    kept->revision = now.revision;
-    forget(&now);
-}
-
-/* ------------------------------------------------------------ commands */
-
-static uint64_t random_state;
-
-static unsigned pick(unsigned n)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned)(random_state >> 33) % n;
-}
-
-#define ANY(list) ((char *)(uintptr_t)(list)[pick(MR_ARRAY_LEN(list))])
-
-static void random_key(Mr__Command *cmd)
-{
-    static Mr__KeyPut put;
-    static Mr__KeyDelete del;
-    char text[8];
-
-    if (pick(3) > 0) {
-        (void)snprintf(text, sizeof text, "%u", pick(3));
-        put = (Mr__KeyPut)MR__KEY_PUT__INIT;
-        put.key = fx_bytes(ANY(keys));
-        put.value = fx_bytes(pick(2) == 0 ? "x" : "yy");
-        put.flags = pick(2);
-        cmd->op_case = MR__COMMAND__OP_KEY_PUT;
-        cmd->key_put = &put;
-        return;
-    }
-    del = (Mr__KeyDelete)MR__KEY_DELETE__INIT;
-    del.recurse = pick(2) == 0;
-    del.key = fx_bytes(del.recurse ? "a/" : ANY(keys));
-    cmd->op_case = MR__COMMAND__OP_KEY_DELETE;
-    cmd->key_delete = &del;
-}
-
-static void random_service(Mr__Service *service, char **list)
-{
-    mr__service__init(service);
-    service->id = ANY(ids);
-    service->name = ANY(service_names);
-    service->port = (int64_t)pick(2);
-    service->tags = list;
-    service->n_tags = pick(3);
-    for (size_t i = 0; i < service->n_tags; i++) {
-        list[i] = (char *)(uintptr_t)tags[(i + pick(2)) % 3];
-    }
-    service->ttl_ms = pick(3) == 0 ? 5000 : 0;
-}
-
-static void random_register(Mr__Command *cmd)
-{
-    static Mr__Register reg;
-    static Mr__Node node;
-    static Mr__Service services[2];
-    static Mr__Service *service_list[] = {&services[0], &services[1]};
-    static char *tag_lists[2][3];
-    static Mr__Check check;
-    static Mr__CheckDefinition definition;
-    static Mr__Check *checks[] = {&check};
-
-    reg = (Mr__Register)MR__REGISTER__INIT;
-    node = (Mr__Node)MR__NODE__INIT;
-    node.name = ANY(node_names);
-    node.address = (char *)(uintptr_t)(pick(8) == 0 ? "10.0.0.2" : "10.0.0.1");
-    node.datacenter = (char *)(uintptr_t) "dc1";
-    node.ttl_ms = pick(6) == 0 ? 4000 : 0;
-    reg.node = &node;
-    reg.services = service_list;
-    reg.n_services = pick(3);
-    for (size_t i = 0; i < reg.n_services; i++) {
-        random_service(&services[i], tag_lists[i]);
-    }
-    if (pick(2) == 0) {
-        check = (Mr__Check)MR__CHECK__INIT;
-        definition = (Mr__CheckDefinition)MR__CHECK_DEFINITION__INIT;
-        definition.ttl_ns = pick(2) == 0 ? 0 : INT64_C(5000000000);
-        check.definition = &definition;
-        check.check_id = ANY(check_ids);
-        check.name = check.check_id;
-        check.status = ANY(statuses);
-        check.service_id =
-            reg.n_services > 0 && pick(3) > 0 ? services[0].id : (char *)"";
-        reg.checks = checks;
-        reg.n_checks = 1;
-    }
-    cmd->op_case = MR__COMMAND__OP_REGISTER;
-    cmd->register_ = &reg;
-}
-
-static void random_deregister(Mr__Command *cmd)
-{
-    static Mr__Deregister de;
-    unsigned what = pick(8);
-
-    de = (Mr__Deregister)MR__DEREGISTER__INIT;
-    de.node = ANY(node_names);
-    if (what < 4) {
-        de.service_id = ANY(ids);
-    } else if (what < 7) {
-        de.check_id = ANY(check_ids);
-    }
-    cmd->op_case = MR__COMMAND__OP_DEREGISTER;
-    cmd->deregister = &de;
-}
-
-static void random_update(Mr__Command *cmd)
-{
-    static Mr__CheckUpdate update;
-
-    update = (Mr__CheckUpdate)MR__CHECK_UPDATE__INIT;
-    update.node = ANY(node_names);
-    update.check_id = ANY(check_ids);
-    update.status = ANY(statuses);
-    cmd->op_case = MR__COMMAND__OP_CHECK_UPDATE;
-    cmd->check_update = &update;
-}
-
-/* The end of up to four leases at once. */
-static void random_end(Mr__Command *cmd)
-{
-    static Mr__LeaseEnd end;
-    static Mr__LeaseEnd__Ended ended[4];
-    static Mr__LeaseEnd__Ended *list[4];
-
-    end = (Mr__LeaseEnd)MR__LEASE_END__INIT;
-    end.leader = (char *)(uintptr_t) "n1";
-    end.leases = list;
-    for (; end.n_leases < 4; end.n_leases++) {
-        Mr__LeaseEnd__Ended *e = &ended[end.n_leases];
-
-        *e = (Mr__LeaseEnd__Ended)MR__LEASE_END__ENDED__INIT;
-        e->id = 1 + pick(2000);
-        list[end.n_leases] = e;
-    }
-    cmd->op_case = MR__COMMAND__OP_LEASE_END;
-    cmd->lease_end = &end;
-}
-
-static void random_command(Mr__Command *cmd)
-{
-    static void (*const makers[])(Mr__Command *) = {
-        random_key,        random_register, random_register, random_register,
-        random_deregister, random_update,   random_update,   random_end};
-
-    *cmd = (Mr__Command)MR__COMMAND__INIT;
-    makers[pick(MR_ARRAY_LEN(makers))](cmd);
-}
-
-/* ------------------------------------------------------------ tests */
-
-static void state_and_history_make_the_later_state(void **state)
-{
-    static struct objects kept[N_KEPT];
-    struct fixture *f = *state;
-    const char *seed = getenv("KV_SEED");
-
-    random_state = seed == NULL ? 20261121 : strtoull(seed, NULL, 10);
-    for (size_t i = 0; i < N_KEPT; i++) {
-        write_down(f->kv, &kept[i]);
-    }
-    for (int step = 0; step < N_STEPS; step++) {
-        unsigned n = 1 + pick(6);
-
-        assert_int_equal(mr_kv_batch_begin(f->kv), MR_OK);
-        while (n-- > 0) {
-            Mr__Command cmd;
-
-            random_command(&cmd);
-            (void)fx_step(f, &cmd);
-        }
-        assert_int_equal(mr_kv_batch_commit(f->kv, ++f->index, 1), MR_OK);
-        if (pick(10) == 0) {
-            verify(f->kv, &kept[pick(N_KEPT)]);
-        }
-    }
-    for (size_t i = 0; i < N_KEPT; i++) {
-        verify(f->kv, &kept[i]);
-        forget(&kept[i]);
-    }
-}
 
 static bool count(void *arg, const struct mr_kv_change *change)
 {
@@ -567,6 +46,141 @@ static void oldest_is_forgotten_when_it_is_too_much(void **state)
     assert_int_equal(read_keys(f->kv, start + 15, &n), MR_OK);
     assert_int_equal(n, 5);
     assert_int_equal(read_keys(f->kv, start + 21, &n), MR_E_INVALID);
+}
+
+/* One that does not fit at all leaves nothing, but of its own part only. */
+static void revision_larger_than_the_history_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    size_t len = 9000000;
+    char *big = malloc(len + 1);
+    uint64_t start = mr_kv_revision(f->kv);
+    struct mr_kv_topic nodes = {MR_KV_TOPIC_NODES, mr_slice_str("")};
+    struct mr_kv_history_query query = {&nodes, 1, start};
+    uint64_t revision;
+    size_t n;
+
+    memset(big, 'x', len);
+    big[len] = '\0';
+    (void)fx_register(f, (struct fx_reg){.node = "n"});
+    (void)fx_put(f, "a", "1");
+    (void)fx_put(f, "big", big);
+    free(big);
+    (void)fx_put(f, "a", "2");
+    assert_int_equal(read_keys(f->kv, start, &n), MR_E_NOTFOUND);
+    assert_int_equal(read_keys(f->kv, start + 2, &n), MR_E_NOTFOUND);
+    assert_int_equal(read_keys(f->kv, start + 3, &n), MR_OK);
+    assert_int_equal(n, 1);
+    n = 0;
+    assert_int_equal(mr_kv_history_read(f->kv, &query, count, &n, &revision),
+                     MR_OK);
+    assert_int_equal(n, 1);
+}
+
+/* A batch is not kept whole before it is committed. */
+static void batch_larger_than_the_history_keeps_its_end(void **state)
+{
+    static uint8_t event[1000];
+    struct kv_pending p;
+    struct kv_history h;
+    uint64_t bytes;
+    uint64_t n;
+
+    (void)state;
+    kv_pending_init(&p, 100000);
+    kv_history_init(&h, 100000, 0);
+    for (uint64_t revision = 1; revision <= 10000; revision++) {
+        kv_pending_add(&p, KV_HISTORY_KEYS, mr_slice(NULL, 0),
+                       mr_slice(event, sizeof event), revision);
+        assert_true(p.parts[KV_HISTORY_KEYS].bytes <= 100000);
+    }
+    kv_history_publish(&h, &p, 10000);
+    kv_history_count(&h, &bytes, &n);
+    assert_true(bytes <= 100000);
+    assert_in_range(n, 90, 100);
+    assert_int_equal(h.rings[KV_HISTORY_KEYS].floor, 10000 - n);
+    kv_pending_deinit(&p);
+    kv_history_deinit(&h);
+}
+
+/* What is lost leaves what comes after it. */
+static void lost_revision_forgets_those_before(void **state)
+{
+    static uint8_t event[100];
+    struct kv_pending p;
+    struct kv_history h;
+    uint64_t bytes;
+    uint64_t n;
+
+    (void)state;
+    kv_pending_init(&p, 100000);
+    kv_history_init(&h, 100000, 0);
+    for (uint64_t revision = 1; revision <= 9; revision++) {
+        if (revision == 6) {
+            kv_pending_lose(&p, KV_HISTORY_KEYS, revision);
+            continue;
+        }
+        kv_pending_add(&p, KV_HISTORY_KEYS, mr_slice(NULL, 0),
+                       mr_slice(event, sizeof event), revision);
+        if (revision % 2 == 0) {
+            kv_history_publish(&h, &p, revision);
+        }
+    }
+    kv_history_publish(&h, &p, 9);
+    kv_history_count(&h, &bytes, &n);
+    assert_int_equal(n, 3);
+    assert_int_equal(h.rings[KV_HISTORY_KEYS].floor, 6);
+    kv_pending_deinit(&p);
+    kv_history_deinit(&h);
+}
+
+/* A command that deletes everything must not need the memory of it all. */
+static void what_is_captured_is_bounded(void **state)
+{
+    static uint8_t bytes[10000];
+    struct mr_slice old = mr_slice(bytes, sizeof bytes);
+    struct kv_capture c;
+    struct kv_arena arena;
+    struct kv_row_key k;
+
+    (void)state;
+    kv_arena_init(&arena);
+    kv_capture_begin(&c, &arena, 1000000);
+    for (uint64_t i = 0; i < 1000; i++) {
+        kv_key_init(&k, KV_KEY);
+        kv_key_u64(&k, i);
+        kv_capture_row(&c, kv_key_slice(&k), &old, true);
+    }
+    kv_key_init(&k, KV_NODE);
+    kv_capture_row(&c, kv_key_slice(&k), &old, false);
+    assert_in_range(c.n, 90, 100);
+    assert_true(c.is_full[KV_HISTORY_KEYS]);
+    assert_false(c.is_full[KV_HISTORY_CATALOG]);
+    kv_capture_end(&c);
+    assert_int_equal(*(const uint8_t *)c.rows[c.n - 1].key.data, KV_NODE);
+    kv_arena_deinit(&arena);
+}
+
+static void deletion_of_too_much_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    char *big = malloc(1000001);
+    uint64_t start;
+    size_t n;
+
+    memset(big, 'x', 1000000);
+    big[1000000] = '\0';
+    for (int i = 0; i < 12; i++) {
+        char key[16];
+
+        (void)snprintf(key, sizeof key, "t/%d", i);
+        (void)fx_put(f, key, big);
+    }
+    free(big);
+    start = mr_kv_revision(f->kv);
+    (void)fx_delete(f, "t/", true);
+    assert_int_equal(read_keys(f->kv, start, &n), MR_E_NOTFOUND);
+    assert_int_equal(read_keys(f->kv, start + 1, &n), MR_OK);
 }
 
 static void restart_forgets(void **state)
@@ -673,9 +287,15 @@ static void readers_beside_the_writer_miss_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(state_and_history_make_the_later_state,
-                                        fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(oldest_is_forgotten_when_it_is_too_much,
+                                        fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(
+            revision_larger_than_the_history_is_forgotten, fx_setup,
+            fx_teardown),
+        cmocka_unit_test(batch_larger_than_the_history_keeps_its_end),
+        cmocka_unit_test(lost_revision_forgets_those_before),
+        cmocka_unit_test(what_is_captured_is_bounded),
+        cmocka_unit_test_setup_teardown(deletion_of_too_much_is_forgotten,
                                         fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(restart_forgets, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(readers_beside_the_writer_miss_nothing,

@@ -195,9 +195,47 @@ static void lack_of_memory_fails_the_transaction(void **state)
 
 #define TALLY(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void text_is_found_without_decoding(void **state)
+{
+    struct mr_buf b = pack_service(30000, 7);
+    struct mr_slice body = mr_buf_slice(&b);
+    struct mr_slice name = kv_body_bytes(body, KV_SERVICE_SPELLING);
+
+    (void)state;
+    assert_int_equal(name.len, 3);
+    assert_memory_equal(name.data, "Web", 3);
+    assert_int_equal(kv_body_bytes(body, KV_SERVICE_TTL).len, 0);
+    assert_int_equal(kv_body_bytes(mr_slice(body.data, 3), 3).len, 0);
+    mr_buf_deinit(&b);
+}
+
+/* Only members that are asked for count, however they are repeated. */
+static void bodies_are_compared_by_members(void **state)
+{
+    struct mr_buf a_buf = pack_service(30000, 7);
+    struct mr_buf b_buf = pack_service(40000, 8);
+    struct mr_slice a = mr_buf_slice(&a_buf);
+    struct mr_slice b = mr_buf_slice(&b_buf);
+    uint64_t ttl = UINT64_C(1) << KV_SERVICE_TTL;
+    uint64_t lease = UINT64_C(1) << KV_SERVICE_LEASE;
+
+    (void)state;
+    assert_false(kv_body_differs(a, a, UINT64_MAX));
+    assert_true(kv_body_differs(a, b, UINT64_MAX));
+    assert_true(kv_body_differs(a, b, ttl));
+    assert_true(kv_body_differs(a, b, lease));
+    assert_false(kv_body_differs(a, b, ~(ttl | lease)));
+    assert_true(kv_body_differs(a, mr_slice(NULL, 0), ~(ttl | lease)));
+    assert_true(kv_body_differs(mr_slice(NULL, 0), b, ~(ttl | lease)));
+    mr_buf_deinit(&a_buf);
+    mr_buf_deinit(&b_buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_is_found_without_decoding),
+        cmocka_unit_test(bodies_are_compared_by_members),
         cmocka_unit_test(member_is_found_without_decoding),
         cmocka_unit_test(cut_body_has_no_member),
         cmocka_unit_test(strange_members_are_no_harm),
