@@ -41,7 +41,8 @@ func New(options Options) *Client {
 
 // Configure changes the options: from now on also for watchers that are open,
 // when only addresses differ. Otherwise these end with ErrStopped, and have to be
-// opened again. On an error the old options stay.
+// opened again; calls in progress end as if nothing had changed. On an error the
+// old options stay.
 func (c *Client) Configure(options Options) error {
 	filled, servers, err := options.filled()
 	if err == nil {
@@ -52,13 +53,11 @@ func (c *Client) Configure(options Options) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.wire != nil {
-		if sameButAddrs(filled, c.options) {
-			err = c.wire.retarget(filled, servers)
-		} else {
-			c.wire.close()
-			c.wire = nil
-		}
+	if c.wire != nil && sameButAddrs(filled, c.options) {
+		err = c.wire.retarget(filled, servers)
+	} else if c.wire != nil {
+		go c.wire.close() // Calls in progress end with what they know.
+		c.wire = nil
 	}
 	if err == nil {
 		c.options, c.servers = filled, servers

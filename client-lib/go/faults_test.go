@@ -17,9 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -240,108 +238,6 @@ func TestASlowWatcherIsToldTheDifference(t *testing.T) {
 	})
 }
 
-// counts are the goroutines, descriptors and threads of this process.
-func counts(t *testing.T) (goroutines, descriptors, threads int) {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Skip("no /proc")
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Skip("no /proc")
-	}
-	for _, line := range strings.Split(string(status), "\n") {
-		_, _ = fmt.Sscanf(line, "Threads: %d", &threads)
-	}
-	return runtime.NumGoroutine(), len(entries), threads
-}
-
-// 500 waiting watchers hold no threads and one connection, and leave nothing
-// behind: neither those that are stopped nor their client.
-func TestWatchersHoldNoThreadsAndLeaveNothing(t *testing.T) {
-	c := cluster.Start(t)
-	each(t, func(t *testing.T, via microreg.Transport) {
-		const watchers = 500
-		warm := client(t, microreg.Options{Addrs: c.Addrs(0)}, via)
-		_ = warm.Deregister(ctx, greeter("warm"))
-		warm.Close()
-		http.DefaultClient.CloseIdleConnections()
-		goroutines, descriptors, threads := counts(t)
-		for round := 0; round < 3; round++ {
-			r := client(t, microreg.Options{Addrs: c.Addrs(0)}, via)
-			if err := r.Register(ctx, greeter("greeter-1"), 0); err != nil {
-				t.Fatal(err)
-			}
-			var open []*microreg.Watcher
-			var told, ended atomic.Int64
-			for i := 0; i < watchers; i++ {
-				w, err := r.Watch(ctx, "greeter")
-				if err != nil {
-					t.Fatal(err)
-				}
-				open = append(open, w)
-				go func() {
-					for {
-						if _, err := w.Next(); err != nil {
-							ended.Add(1)
-							return
-						}
-						told.Add(1)
-					}
-				}()
-			}
-			cluster.Eventually(t, "all told", 10*time.Second, func() bool { return told.Load() == watchers })
-			if _, _, now := counts(t); now > threads+30 {
-				t.Fatalf("%d threads before, %d with %d watchers", threads, now, watchers)
-			}
-			for i, w := range open {
-				if i%2 == 0 {
-					w.Stop() // The others end with their client.
-				}
-			}
-			r.Close()
-			cluster.Eventually(t, "all ended", 10*time.Second, func() bool { return ended.Load() == watchers })
-		}
-		cluster.Eventually(t, "nothing left", 10*time.Second, func() bool {
-			g, d, n := counts(t)
-			if g <= goroutines+2 && d <= descriptors+2 && n <= threads+30 {
-				return true
-			}
-			t.Logf("goroutines %d of %d, descriptors %d of %d", g, goroutines, d, descriptors)
-			time.Sleep(200 * time.Millisecond)
-			return false
-		})
-	})
-}
-
-// A client that nobody holds any more is collected, with its connections.
-func TestAForgottenClientIsCollected(t *testing.T) {
-	c := cluster.Start(t)
-	each(t, func(t *testing.T, via microreg.Transport) {
-		goroutines, descriptors, _ := counts(t)
-		func() {
-			for i := 0; i < 20; i++ {
-				r := microreg.New(microreg.Options{Addrs: c.Addrs(0), Transport: via})
-				w, err := r.Watch(ctx, "")
-				if err == nil {
-					err = r.Register(ctx, greeter("greeter-1"), 0)
-				}
-				if err == nil {
-					_, err = w.Next()
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}()
-		cluster.Eventually(t, "all collected", 10*time.Second, func() bool {
-			runtime.GC()
-			g, d, _ := counts(t)
-			return g <= goroutines+2 && d <= descriptors+2
-		})
-	})
-}
-
 // What is wrong is said in bounded time, with the address that was tried.
 func TestErrorsNameWhatWasTried(t *testing.T) {
 	each(t, func(t *testing.T, via microreg.Transport) {
@@ -399,6 +295,41 @@ func TestACallEndsWithItsContext(t *testing.T) {
 		err := r.Get(short, "greeter", &found)
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
 			t.Fatalf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// Other options than addresses are changed without waiting for the calls in
+// progress, which end as they would have, and the watchers are stopped.
+func TestConfigureWaitsForNoCall(t *testing.T) {
+	c := cluster.Start(t)
+	each(t, func(t *testing.T, via microreg.Transport) {
+		silent := listen(t, func(c net.Conn) { time.Sleep(5 * time.Second) })
+		r := client(t, microreg.Options{Addrs: []string{silent}, Timeout: 2 * time.Second}, via)
+		w, err := r.Watch(ctx, "greeter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := make(chan error, 1)
+		go func() {
+			var found []*conformance.Service
+			failed <- r.Get(ctx, "greeter", &found)
+		}()
+		time.Sleep(100 * time.Millisecond) // Let it be asked, most of the time.
+		began := time.Now()
+		err = r.Configure(microreg.Options{Addrs: c.Addrs(0), Timeout: time.Second, Transport: via})
+		if err == nil {
+			err = r.Register(ctx, greeter("greeter-1"), 0)
+		}
+		if passed := time.Since(began); err != nil || passed > time.Second {
+			t.Fatalf("registered elsewhere: %v after %v", err, passed)
+		}
+		if _, err := w.Next(); !errors.Is(err, microreg.ErrStopped) {
+			t.Fatalf("the watcher of before: %v", err)
+		}
+		if err := <-failed; !errors.Is(err, microreg.ErrUnavailable) ||
+			!strings.Contains(err.Error(), silent) {
+			t.Fatalf("the call of before: %v", err)
 		}
 	})
 }

@@ -40,7 +40,7 @@ type httpWire struct {
 	options  Options
 	leases   leases
 	hub      hub
-	closing  context.Context
+	closing  context.Context // Ends the streams.
 	shutdown context.CancelFunc
 }
 
@@ -204,14 +204,14 @@ func (h *httpWire) call(ctx context.Context, method, target string,
 			}
 			tried.add(to, got, err)
 			refused = refused && isRefused(err)
-			if err := over(ctx, h.closing); err != nil {
+			if err := ctx.Err(); err != nil {
 				return answer{}, tried.failure(err)
 			}
 		}
 		if refused && round+1 >= refusals {
 			return answer{}, tried.failure(nil)
 		}
-		if err := pause(ctx, h.closing, round); err != nil {
+		if err := pause(ctx, round); err != nil {
 			return answer{}, tried.failure(err)
 		}
 	}
@@ -244,25 +244,10 @@ func isRefused(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// over returns why a call cannot go on, or nil.
-func over(ctx, closing context.Context) error {
-	if closing.Err() != nil {
-		return ErrStopped
-	}
-	return ctx.Err()
-}
-
 // pause waits before the next round: 25 ms, 50 ms, ... 400 ms.
-func pause(ctx, closing context.Context, round int) error {
-	timer := time.NewTimer(25 * time.Millisecond << min(round, 4))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-	case <-closing.Done():
-	}
-	return over(ctx, closing)
+func pause(ctx context.Context, round int) error {
+	sleep(ctx, 25*time.Millisecond<<min(round, 4))
+	return ctx.Err()
 }
 
 // A trail is what became of each server in its last attempt.
@@ -298,13 +283,9 @@ func (t *trail) failure(why error) error {
 	for i, name := range t.order {
 		parts[i] = name + ": " + t.last[name]
 	}
-	kind := ErrUnavailable
-	if errors.Is(why, ErrStopped) {
-		kind = ErrStopped
-	}
-	f := &failure{kind, t.what + ": " + strings.Join(parts, "; ")}
+	f := &failure{ErrUnavailable, t.what + ": " + strings.Join(parts, "; ")}
 	if errors.Is(why, context.Canceled) || errors.Is(why, context.DeadlineExceeded) {
-		return &failure{errors.Join(kind, why), f.text}
+		return &failure{errors.Join(ErrUnavailable, why), f.text}
 	}
 	return f
 }

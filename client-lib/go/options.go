@@ -143,9 +143,16 @@ func (o Options) filled() (Options, []endpoint, error) {
 	if o.Progress == 0 {
 		o.Progress = DefaultProgress
 	}
+	o.Timeout = max(time.Millisecond, min(o.Timeout, 24*time.Hour))
 	o.Progress = max(time.Second, min(o.Progress, 10*time.Minute))
 	if o.Token == "" {
 		o.Token = environment("MICROREG_HTTP_TOKEN", "CONSUL_HTTP_TOKEN")
+	}
+	for _, text := range []string{o.Token, o.CAFile, o.CertFile, o.KeyFile, o.ServerName} {
+		if strings.ContainsAny(text, "\x00\r\n") {
+			return o, nil, &failure{ErrInvalid,
+				"an option has a line break or a NUL in it"}
+		}
 	}
 	var servers []endpoint
 	for _, address := range o.Addrs {
@@ -201,11 +208,14 @@ func parseAddress(address string, secure bool) (endpoint, error) {
 	if number, err := strconv.Atoi(port); err != nil || number < 1 || number > 65535 {
 		return endpoint{}, badAddress(address)
 	}
-	if host == "" || strings.ContainsAny(host, "/?#@ \t\r\n") {
+	if host == "" || strings.IndexFunc(host, isNoHost) >= 0 {
 		return endpoint{}, badAddress(address)
 	}
 	return endpoint{net.JoinHostPort(host, port), secure}, nil
 }
+
+// isNoHost says whether a character cannot be in a host's name or address.
+func isNoHost(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("/?#@", r) }
 
 func badAddress(address string) error {
 	return &failure{ErrInvalid, fmt.Sprintf(

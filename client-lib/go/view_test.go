@@ -4,6 +4,7 @@ package microreg
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -222,7 +223,7 @@ func TestAddressesAreCompleted(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"host:", "host:0", "host:70000", "host:http", ":8500",
-		"a:b:c", "host/path", "user@host", "http://", "ho st"} {
+		"a:b:c", "host/path", "user@host", "http://", "ho st", "host\x00"} {
 		if _, _, err := (Options{Addrs: []string{bad}}).filled(); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
@@ -230,6 +231,23 @@ func TestAddressesAreCompleted(t *testing.T) {
 	t.Setenv("MICROREG_HTTP_ADDR", "from-env:1")
 	if _, servers, _ := (Options{}).filled(); servers[0].hostPort != "from-env:1" {
 		t.Errorf("%v", servers)
+	}
+}
+
+// A deadline that a transport could not count is moved to what it can, and text
+// that would break a header is refused.
+func TestOptionsAreBounded(t *testing.T) {
+	for from, want := range map[time.Duration]time.Duration{
+		0: DefaultTimeout, 1: time.Millisecond, 1 << 62: 24 * time.Hour} {
+		if o, _, err := (Options{Timeout: from}).filled(); err != nil || o.Timeout != want {
+			t.Errorf("%v: %v %v, want %v", from, o.Timeout, err, want)
+		}
+	}
+	for _, o := range []Options{{Timeout: -1}, {Progress: -1}, {Token: "a\r\nX-Evil: b"},
+		{CAFile: "ca\x00"}, {ServerName: "a\nb"}} {
+		if _, _, err := o.filled(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
 	}
 }
 

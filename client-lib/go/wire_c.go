@@ -19,6 +19,8 @@ import "C"
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"runtime/cgo"
 	"strings"
@@ -48,17 +50,34 @@ func newTransport(o Options, servers []endpoint) (transport, error) {
 	return newCWire(o, servers)
 }
 
+// maxCalls is how many calls of a client may be in the library at a time. Each
+// holds a thread of the operating system for as long as the registry takes; the
+// others wait in Go, which costs none.
+const maxCalls = 64
+
+// errBusy is the cause when no place in the library became free in time.
+var errBusy = &failure{ErrUnavailable, fmt.Sprintf(
+	"no answer in time: %d other calls are waiting for the registry", maxCalls)}
+
 // cWire is the transport on libmicroreg.
 type cWire struct {
 	mu      sync.RWMutex // Held for reading by calls, for writing by close.
 	handle  *C.struct_microreg
 	log     cgo.Handle // Or 0.
-	watchMu sync.Mutex // Over watches.
-	watches map[*cWatch]string
+	timeout time.Duration
+	places  chan struct{} // One in it for each call in the library.
+	watchMu sync.Mutex    // Over what follows.
+	watches map[*cWatch]struct{}
+	watched map[string]int // How many watches a service has.
 }
 
 func newCWire(o Options, servers []endpoint) (*cWire, error) {
-	w := &cWire{watches: map[*cWatch]string{}}
+	w := &cWire{
+		timeout: o.Timeout,
+		places:  make(chan struct{}, maxCalls),
+		watches: map[*cWatch]struct{}{},
+		watched: map[string]int{},
+	}
 	options := C.mrgo_options()
 	texts := []*C.char{}
 	text := func(s string) *C.const_char {
@@ -148,37 +167,63 @@ func cFailure(rc C.int, e *C.struct_microreg_error) error {
 	return &failure{kind, text}
 }
 
-// do runs a call of the library. The library has the client's deadline; who
-// gives a context that can end before is not kept waiting.
+// with runs what does not wait for the registry.
+func (w *cWire) with(call func(*C.struct_microreg) error) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.handle == nil {
+		return &failure{ErrStopped, "the client is closed"}
+	}
+	return call(w.handle)
+}
+
+// do runs a call that asks the registry. The library has the client's deadline;
+// who gives a context that can end before is not kept waiting.
 func (w *cWire) do(ctx context.Context, call func(*C.struct_microreg) error) error {
-	guarded := func() error {
-		w.mu.RLock()
-		defer w.mu.RUnlock()
-		if w.handle == nil {
-			return &failure{ErrStopped, "the client is closed"}
-		}
-		return call(w.handle)
-	}
-	if ctx.Done() == nil {
-		return guarded()
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	select {
+	case w.places <- struct{}{}:
+	default:
+		// The wait for a place is part of the call's time.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, w.timeout, errBusy)
+		defer cancel()
+		select {
+		case w.places <- struct{}{}:
+		case <-ctx.Done():
+			return whyEnded(ctx)
+		}
+	}
+	placed := func() error {
+		defer func() { <-w.places }()
+		return w.with(call)
+	}
+	if ctx.Done() == nil {
+		return placed()
+	}
 	done := make(chan error, 1)
-	go func() { done <- guarded() }()
+	go func() { done <- placed() }()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return whyEnded(ctx)
 	}
+}
+
+func whyEnded(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), errBusy) {
+		return errBusy
+	}
+	return ctx.Err()
 }
 
 func (w *cWire) retarget(_ Options, servers []endpoint) error {
 	addresses := C.CString(joined(servers))
 	defer C.free(unsafe.Pointer(addresses))
-	return w.do(context.Background(), func(handle *C.struct_microreg) error {
+	return w.with(func(handle *C.struct_microreg) error {
 		var e C.struct_microreg_error
 		return cFailure(C.microreg_set_addresses(handle, addresses, &e), &e)
 	})
@@ -187,7 +232,7 @@ func (w *cWire) retarget(_ Options, servers []endpoint) error {
 func (w *cWire) close() {
 	w.watchMu.Lock()
 	watches := w.watches
-	w.watches = nil
+	w.watches, w.watched = nil, nil
 	w.watchMu.Unlock()
 	for watch := range watches {
 		watch.stop()
@@ -242,7 +287,7 @@ func (r Reads) flags() C.uint {
 func (w *cWire) get(ctx context.Context, name string, reads Reads,
 	fromWatch bool) ([]byte, error) {
 	flags := reads.flags()
-	if fromWatch && reads != Consistent && w.watched(name) {
+	if fromWatch && reads != Consistent && w.isWatched(name) {
 		flags |= C.MICROREG_WATCHED
 	}
 	var out []byte
@@ -290,27 +335,48 @@ func (w *cWire) list(ctx context.Context, reads Reads) ([]byte, error) {
 // netpoller, so a waiting Next is a goroutine and no thread.
 type cWatch struct {
 	wire   *cWire
+	name   string
 	poll   *os.File
 	conn   syscall.RawConn
 	mu     sync.Mutex // Held by the reader; over handle.
 	handle *C.struct_microreg_watch
 }
 
-// watched says whether a watch of this client is about the service alone.
-func (w *cWire) watched(name string) bool {
+// isWatched says whether a watch of this client is about the service alone.
+func (w *cWire) isWatched(name string) bool {
 	w.watchMu.Lock()
 	defer w.watchMu.Unlock()
-	for _, one := range w.watches {
-		if one == name {
-			return true
-		}
+	return w.watched[name] > 0
+}
+
+// add notes a watch; false: the client was closed meanwhile.
+func (w *cWire) add(watch *cWatch) bool {
+	w.watchMu.Lock()
+	defer w.watchMu.Unlock()
+	if w.watches == nil {
+		return false
 	}
-	return false
+	w.watches[watch] = struct{}{}
+	w.watched[watch.name]++
+	return true
+}
+
+// remove forgets a watch, if it is there.
+func (w *cWire) remove(watch *cWatch) {
+	w.watchMu.Lock()
+	defer w.watchMu.Unlock()
+	if _, ok := w.watches[watch]; !ok {
+		return
+	}
+	delete(w.watches, watch)
+	if w.watched[watch.name]--; w.watched[watch.name] == 0 {
+		delete(w.watched, watch.name)
+	}
 }
 
 func (w *cWire) watch(name string) (source, error) {
-	watch := &cWatch{wire: w}
-	err := w.do(context.Background(), func(handle *C.struct_microreg) error {
+	watch := &cWatch{wire: w, name: name}
+	err := w.with(func(handle *C.struct_microreg) error {
 		var cName *C.char
 		if name != "" {
 			cName = C.CString(name)
@@ -326,13 +392,7 @@ func (w *cWire) watch(name string) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.watchMu.Lock()
-	if w.watches != nil {
-		w.watches[watch] = name
-	}
-	isClosed := w.watches == nil
-	w.watchMu.Unlock()
-	if isClosed {
+	if !w.add(watch) {
 		watch.stop()
 	}
 	return watch, nil
@@ -393,9 +453,7 @@ func (w *cWatch) next() (Event, error) {
 }
 
 func (w *cWatch) stop() {
-	w.wire.watchMu.Lock()
-	delete(w.wire.watches, w)
-	w.wire.watchMu.Unlock()
+	w.wire.remove(w)
 	_ = w.poll.Close() // Wakes the reader; closing twice is an error we ignore.
 	w.mu.Lock()
 	defer w.mu.Unlock()
