@@ -19,8 +19,12 @@ import (
 	"go-micro.dev/v5/selector"
 )
 
-// bridge is a registry of go-micro v5 as one of the conformance tests.
-type bridge struct{ registry.Registry }
+// bridge is a registry of go-micro v5 as one of the conformance tests; all
+// its calls carry the context.
+type bridge struct {
+	registry.Registry
+	ctx context.Context
+}
 
 func (b bridge) Init(addrs []string) error {
 	return b.Registry.Init(registry.Addrs(addrs...))
@@ -30,25 +34,26 @@ func (b bridge) Addrs() []string { return b.Options().Addrs }
 
 func (b bridge) Register(s *conformance.Service, ttl time.Duration) error {
 	return b.Registry.Register(conformance.Convert[*registry.Service](s),
-		registry.RegisterTTL(ttl))
+		registry.RegisterTTL(ttl), registry.RegisterContext(b.ctx))
 }
 
 func (b bridge) Deregister(s *conformance.Service) error {
-	return b.Registry.Deregister(conformance.Convert[*registry.Service](s))
+	return b.Registry.Deregister(conformance.Convert[*registry.Service](s),
+		registry.DeregisterContext(b.ctx))
 }
 
 func (b bridge) GetService(name string) ([]*conformance.Service, error) {
-	services, err := b.Registry.GetService(name)
+	services, err := b.Registry.GetService(name, registry.GetContext(b.ctx))
 	return conformance.Convert[[]*conformance.Service](services), err
 }
 
 func (b bridge) ListServices() ([]*conformance.Service, error) {
-	services, err := b.Registry.ListServices()
+	services, err := b.Registry.ListServices(registry.ListContext(b.ctx))
 	return conformance.Convert[[]*conformance.Service](services), err
 }
 
 func (b bridge) Watch(name string) (conformance.Watcher, error) {
-	w, err := b.Registry.Watch(registry.WatchService(name))
+	w, err := b.Registry.Watch(registry.WatchService(name), registry.WatchContext(b.ctx))
 	return watcher{w}, err
 }
 
@@ -63,16 +68,20 @@ func (w watcher) Next() (*conformance.Result, error) {
 }
 
 func open(addrs []string, settings ...microreg.Setting) conformance.Registry {
-	return bridge{micro5.NewRegistry(registry.Addrs(addrs...), micro5.With(settings...))}
+	return bridge{Registry: micro5.NewRegistry(registry.Addrs(addrs...), micro5.With(settings...))}
 }
 
 func byName() conformance.Registry {
-	return bridge{cmd.DefaultRegistries["microreg"]()}
+	return bridge{Registry: cmd.DefaultRegistries["microreg"]()}
 }
 
-func newCache(r conformance.Registry) (conformance.Registry, func()) {
-	c := cache.New(r.(bridge).Registry)
-	return bridge{c}, c.Stop
+func withContext(r conformance.Registry, ctx context.Context) conformance.Registry {
+	return bridge{r.(bridge).Registry, ctx}
+}
+
+func newCache(r conformance.Registry, ttl time.Duration) (conformance.Registry, func()) {
+	c := cache.New(r.(bridge).Registry, cache.WithTTL(ttl))
+	return bridge{Registry: c}, c.Stop
 }
 
 func newSelector(r conformance.Registry) func(string) (string, error) {
@@ -96,6 +105,7 @@ func TestConformance(t *testing.T) {
 		ByName:            byName,
 		NewCache:          newCache,
 		NewSelector:       newSelector,
+		WithContext:       withContext,
 		ErrNotFound:       registry.ErrNotFound,
 		ErrWatcherStopped: registry.ErrWatcherStopped,
 	})

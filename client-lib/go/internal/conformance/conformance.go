@@ -7,6 +7,7 @@
 package conformance
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -83,8 +84,11 @@ type Adaptor struct {
 	// NewCache and NewSelector make that version's cache and selector on a
 	// registry of New; nil for a backend that has none. A selector returns the
 	// ID of a node.
-	NewCache    func(Registry) (cache Registry, stop func())
+	NewCache    func(r Registry, ttl time.Duration) (cache Registry, stop func())
 	NewSelector func(Registry) func(service string) (string, error)
+	// WithContext makes a context go with each call of the registry and each
+	// watcher, by that version's options.
+	WithContext func(Registry, context.Context) Registry
 	// The package's variables.
 	ErrNotFound, ErrWatcherStopped error
 }
@@ -149,7 +153,9 @@ var tests = []struct {
 	{"a_registration_ends_with_its_ttl", ttlEnds},
 	{"a_registration_that_is_renewed_lives", ttlRenewed},
 	{"a_thousand_readers_see_an_expired_service_gone", ttlConcurrent},
+	{"a_version_ends_with_its_ttl_and_another_stays", ttlOfOneVersion},
 	{"two_handles_see_each_other", twoHandles},
+	{"two_processes_of_a_version_are_one_service", twoProcesses},
 	{"results_are_copies", copies},
 	{"a_watcher_of_all_sees_create_and_delete", watchAll},
 	{"a_watcher_is_told_first_what_is_there", watchSnapshot},
@@ -158,10 +164,15 @@ var tests = []struct {
 	{"an_expiry_is_a_delete_with_the_whole_node", watchExpiry},
 	{"a_stopped_watcher_says_so_for_ever", watchStop},
 	{"watchers_share_nothing", watchShared},
+	{"a_registry_that_cannot_be_asked_is_an_error_in_time", unreachable},
+	{"contexts_end_calls_and_watchers", contexts},
+	{"a_node_with_a_critical_check_is_hidden", critical},
 	{"init_retargets", initRetargets},
 	{"the_name_of_the_registry_reaches_it", byName},
 	{"a_cache_follows_the_registry", cacheFollows},
 	{"a_cache_keeps_what_it_has_when_the_registry_is_gone", cacheKeeps},
+	{"a_cache_has_what_is_stale_when_the_registry_is_gone", cacheStale},
+	{"an_empty_cache_says_that_the_registry_is_gone", cacheEmpty},
 	{"a_selector_stops_choosing_who_is_gone", selectorFollows},
 }
 

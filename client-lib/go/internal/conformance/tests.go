@@ -85,8 +85,8 @@ func registerAndGone(s *suite) {
 	}
 }
 
-func everythingKept(s *suite) {
-	r := s.open()
+// whole is a service with something in each member.
+func whole() *Service {
 	one := service(name(), "2.1.0-rc1+build.7", 1)
 	one.Metadata = map[string]string{"type": "rpc", "quote": `"'\`, "empty": "",
 		"unicode": "grüße, 世界", "long": strings.Repeat("x", 4000)}
@@ -101,8 +101,33 @@ func everythingKept(s *suite) {
 		Response: &Value{Name: "Response", Type: "Response"},
 		Metadata: map[string]string{"stream": "true"},
 	}, {Name: "Say.Nothing", Metadata: map[string]string{}}}
+	return one
+}
+
+// Filters of the selector look at endpoints, metadata and versions, which come
+// from lookups and from events.
+func everythingKept(s *suite) {
+	r := s.open()
+	one := whole()
+	before := s.watch(r, one.Name)
 	s.register(r, one, 30*time.Second)
 	s.equal(s.get(r, one.Name), []*Service{one})
+	listed, err := r.ListServices()
+	if err != nil {
+		s.Fatal(err)
+	}
+	var own []*Service
+	for _, have := range listed {
+		if have.Name == one.Name {
+			own = append(own, have)
+		}
+	}
+	s.equal(own, []*Service{one})
+	before.expect("create", one)
+	s.watch(r, one.Name).expect("create", one)
+	s.watch(r, "").expect("create", one)
+	s.deregister(r, one)
+	before.expect("delete", one)
 }
 
 func allNodes(s *suite) {
@@ -177,6 +202,20 @@ func twoHandles(s *suite) {
 	s.gone(a, one.Name)
 }
 
+// Two processes of one version are one service with two nodes.
+func twoProcesses(s *suite) {
+	a, b := s.open(), s.New(s.cluster.Addrs(1), microreg.Via(s.via))
+	both := service(name(), "1", 2)
+	s.register(b, &Service{Name: both.Name, Version: "1", Nodes: both.Nodes[1:]}, 0)
+	s.register(a, &Service{Name: both.Name, Version: "1", Nodes: both.Nodes[:1]}, 0)
+	s.equal(s.get(a, both.Name), []*Service{both})
+	s.equal(s.get(b, both.Name), []*Service{both})
+	s.deregister(b, &Service{Name: both.Name, Version: "1", Nodes: both.Nodes[1:]})
+	if got := s.get(a, both.Name); !sameIDs(got, both.Nodes[0].ID) {
+		s.Fatalf("nodes %v", sortedIDs(got))
+	}
+}
+
 func copies(s *suite) {
 	r := s.open()
 	one := service(name(), "1", 2)
@@ -242,6 +281,29 @@ func ttlConcurrent(s *suite) {
 	if len(failed) > 0 {
 		s.Fatalf("%d of 1000 readers still saw it, or an error", len(failed))
 	}
+}
+
+// A version ends with its TTL; another one of the same service stays.
+func ttlOfOneVersion(s *suite) {
+	r := s.open()
+	mortal, other := service(name(), "1", 2), (*Service)(nil)
+	other = service(mortal.Name, "2", 1)
+	w := s.watch(r, mortal.Name)
+	s.register(r, other, 0)
+	w.expect("create", other)
+	s.register(r, mortal, time.Second)
+	w.next()
+	w.next()
+	told := &Service{}
+	for range mortal.Nodes {
+		event := w.next()
+		if event.Action != "delete" || event.Service.Version != "1" {
+			s.Fatalf("%s of version %s", event.Action, event.Service.Version)
+		}
+		told.Nodes = append(told.Nodes, event.Service.Nodes...)
+	}
+	s.equal(sortedIDs([]*Service{told}), sortedIDs([]*Service{mortal}))
+	s.equal(s.get(r, mortal.Name), []*Service{other})
 }
 
 // ---- watchers ---------------------------------------------------------------
@@ -422,117 +484,4 @@ func byName(s *suite) {
 		s.Fatal(err)
 	}
 	s.gone(r, name())
-}
-
-// ---- the cache and the selector ---------------------------------------------
-
-func cacheFollows(s *suite) {
-	if s.NewCache == nil {
-		s.Skip("no cache")
-	}
-	r := s.open()
-	cache, stop := s.NewCache(r)
-	defer stop()
-	one, two := service(name(), "1", 2), (*Service)(nil)
-	s.gone(cache, one.Name)
-	s.register(r, one, 0)
-	var got []*Service
-	// v5 and later ask for an unknown service only every five seconds.
-	eventually(s, "the service in the cache", func() bool {
-		got, _ = cache.GetService(one.Name)
-		return len(got) == 1
-	})
-	s.equal(got, []*Service{one})
-	two = service(one.Name, "2", 1)
-	s.register(r, two, 0)
-	eventually(s, "the new version in the cache", func() bool {
-		got, _ = cache.GetService(one.Name)
-		return len(got) == 2 && len(sortedIDs(got)) == 3
-	})
-	s.deregister(r, &Service{Name: one.Name, Nodes: one.Nodes[:1]})
-	eventually(s, "the node gone from the cache", func() bool {
-		got, _ = cache.GetService(one.Name)
-		return sameIDs(got, one.Nodes[1].ID, two.Nodes[0].ID)
-	})
-	s.deregister(r, one)
-	s.deregister(r, two)
-	eventually(s, "nothing in the cache", func() bool {
-		_, err := cache.GetService(one.Name)
-		return err == s.ErrNotFound //nolint:errorlint // The variable itself.
-	})
-}
-
-func cacheKeeps(s *suite) {
-	if s.NewCache == nil {
-		s.Skip("no cache")
-	}
-	r := s.open()
-	cache, stop := s.NewCache(r)
-	defer stop()
-	one := service(name(), "1", 1)
-	s.register(r, one, 0)
-	s.equal(s.get(cache, one.Name), []*Service{one})
-	// What changed before the cache watches, it may learn a minute later.
-	one.Nodes[0].Metadata["foo"] = "baz"
-	s.register(r, one, 0)
-	eventually(s, "the cache watches", func() bool {
-		got, _ := cache.GetService(one.Name)
-		return len(got) == 1 && got[0].Nodes[0].Metadata["foo"] == "baz"
-	})
-	if err := r.Init([]string{"127.0.0.1:1"}); err != nil {
-		s.Fatal(err)
-	}
-	for i := 0; i < 20; i++ {
-		s.equal(s.get(cache, one.Name), []*Service{one})
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err := r.Init(s.cluster.Addrs(0)); err != nil {
-		s.Fatal(err)
-	}
-	s.deregister(r, one)
-	eventually(s, "nothing in the cache", func() bool {
-		_, err := cache.GetService(one.Name)
-		return err == s.ErrNotFound //nolint:errorlint // The variable itself.
-	})
-}
-
-func selectorFollows(s *suite) {
-	if s.NewSelector == nil {
-		s.Skip("no selector")
-	}
-	r := s.open()
-	choose := s.NewSelector(r)
-	one := service(name(), "1", 3)
-	s.register(r, &Service{Name: one.Name, Version: "1", Nodes: one.Nodes[:2]}, 0)
-	seen := map[string]bool{}
-	chooses := func() {
-		for i := 0; i < 100; i++ {
-			id, err := choose(one.Name)
-			if err != nil {
-				s.Fatal(err)
-			}
-			seen[id] = true
-		}
-	}
-	chooses()
-	if len(seen) != 2 {
-		s.Fatalf("%d of 2 nodes were chosen in 100 calls", len(seen))
-	}
-	// What changed before its cache watches, it may learn a minute later.
-	s.register(r, one, 0)
-	eventually(s, "the third node chosen", func() bool { chooses(); return len(seen) == 3 })
-	s.deregister(r, &Service{Name: one.Name, Nodes: one.Nodes[:2]})
-	eventually(s, "only the last node chosen", func() bool {
-		for i := 0; i < 30; i++ {
-			if id, err := choose(one.Name); err != nil || id != one.Nodes[2].ID {
-				return false
-			}
-		}
-		return true
-	})
-	s.deregister(r, one)
-	eventually(s, "nobody chosen", func() bool {
-		_, err := choose(one.Name)
-		return err != nil
-	})
 }
