@@ -94,9 +94,10 @@ void kv_capture_end(struct kv_capture *c)
 {
     size_t kept = 0;
 
-    if (c->n > 1) {
-        qsort(c->rows, c->n, sizeof *c->rows, by_key);
+    if (c->n <= 1) {
+        return;
     }
+    qsort(c->rows, c->n, sizeof *c->rows, by_key);
     for (size_t i = 0; i < c->n; i++) {
         struct kv_captured *last = kept == 0 ? NULL : &c->rows[kept - 1];
 

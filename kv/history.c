@@ -108,6 +108,9 @@ void kv_pending_init(struct kv_pending *p, size_t max_bytes)
     p->piece_bytes = max_bytes / PIECES_MIN < PIECE_BYTES
                          ? max_bytes / PIECES_MIN
                          : PIECE_BYTES;
+    for (int i = 0; i < KV_HISTORY_PARTS; i++) {
+        mr_buf_init(&p->parts[i].moments, 2 * max_bytes);
+    }
 }
 
 void kv_pending_reset(struct kv_pending *p)
@@ -163,29 +166,52 @@ static void finish_piece(struct kv_pending_part *part)
     mr_buf_reset(&part->moments);
 }
 
-void kv_pending_add(struct kv_pending *p, enum kv_history_part part_,
-                    struct mr_slice gone, struct mr_slice others,
-                    uint64_t revision)
+struct mr_buf *kv_pending_begin(struct kv_pending *p,
+                                enum kv_history_part part_)
 {
     struct kv_pending_part *part = &p->parts[part_];
-    struct kv_moment_head head = {revision, gone.len + others.len};
 
-    if (head.len == 0) {
-        return;
-    }
-    if (part->n > 0 &&
-        part->moments.len + sizeof head + head.len > p->piece_bytes) {
+    if (part->n > 0 && part->moments.len > p->piece_bytes) {
         finish_piece(part);
     }
-    mr_buf_add(&part->moments, &head, sizeof head);
-    mr_buf_add(&part->moments, gone.data, gone.len);
-    mr_buf_add(&part->moments, others.data, others.len);
-    part->n++;
-    part->last = revision;
+    part->at = part->moments.len;
+    (void)mr_buf_grow(&part->moments,
+                      sizeof(struct kv_moment_head)); /* It remembers. */
+    return &part->moments;
+}
+
+/* Put @gone at the front of the events behind @at. */
+static void insert(struct mr_buf *moments, size_t at, struct mr_slice gone)
+{
+    size_t len = moments->len - at;
+
+    if (gone.len > 0 && mr_buf_grow(moments, gone.len) != NULL) {
+        memmove(moments->data + at + gone.len, moments->data + at, len);
+        memcpy(moments->data + at, gone.data, gone.len);
+    }
+}
+
+void kv_pending_end(struct kv_pending *p, enum kv_history_part part_,
+                    struct mr_slice gone, uint64_t revision)
+{
+    struct kv_pending_part *part = &p->parts[part_];
+    size_t at = part->at + sizeof(struct kv_moment_head);
+    struct kv_moment_head head = {.revision = revision};
+
+    insert(&part->moments, at, gone);
     if (mr_buf_failed(&part->moments) ||
         cost(part->moments.len) > p->max_bytes) {
         lose(part, revision);
+        return;
     }
+    head.len = part->moments.len - at;
+    if (head.len == 0) {
+        part->moments.len = part->at;
+        return;
+    }
+    memcpy(part->moments.data + part->at, &head, sizeof head);
+    part->n++;
+    part->last = revision;
     while (part->first < n_pieces(part) &&
            part->bytes + cost(part->moments.len) > p->max_bytes) {
         drop_first(part);

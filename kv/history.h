@@ -78,6 +78,7 @@ struct kv_pending_part {
     struct mr_buf moments; /* Of the piece that is being filled. */
     uint64_t n;            /* How many, */
     uint64_t last;         /* and the revision of the last. */
+    size_t at;             /* Where the one that was begun is. */
     struct mr_buf pieces;  /* struct kv_piece *, owned; full ones. */
     size_t first;          /* Those before it were dropped. */
     size_t bytes;          /* Of those that were not. */
@@ -100,10 +101,14 @@ void kv_pending_reset(struct kv_pending *p);
 /* Release it. */
 void kv_pending_deinit(struct kv_pending *p);
 
-/* Add the events of @revision: @gone and then @others. */
-void kv_pending_add(struct kv_pending *p, enum kv_history_part part,
-                    struct mr_slice gone, struct mr_slice others,
-                    uint64_t revision);
+/* Begin a moment: all its events but deletions are appended to what this
+ * returns. */
+struct mr_buf *kv_pending_begin(struct kv_pending *p,
+                                enum kv_history_part part);
+
+/* It is that of @revision, and begins with @gone. */
+void kv_pending_end(struct kv_pending *p, enum kv_history_part part,
+                    struct mr_slice gone, uint64_t revision);
 
 /* The events of @revision are not known: forget all up to it. */
 void kv_pending_lose(struct kv_pending *p, enum kv_history_part part,

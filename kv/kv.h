@@ -83,8 +83,8 @@ struct kv_batch;
 struct kv_recorder {
     struct kv_batch *b;
     struct kv_capture *capture;
-    struct mr_buf gone;   /* Events of deletions. */
-    struct mr_buf others; /* Other events. */
+    struct mr_buf gone;    /* Events of deletions. */
+    struct mr_buf *others; /* Other events; of b->pending. */
 };
 
 /* A command being applied. */

@@ -27,13 +27,11 @@ void kv_recorder_init(struct kv_recorder *r, struct kv_batch *b,
     r->b = b;
     r->capture = &b->capture;
     mr_buf_init(&r->gone, max_bytes);
-    mr_buf_init(&r->others, max_bytes);
 }
 
 void kv_recorder_deinit(struct kv_recorder *r)
 {
     mr_buf_deinit(&r->gone);
-    mr_buf_deinit(&r->others);
 }
 
 /* ------------------------------------------------------------ keys */
@@ -43,7 +41,7 @@ static void record_key(struct kv_recorder *r, const struct kv_captured *c)
     struct kv_event_head head = {.object = MR_KV_OBJECT_KEY,
                                  .action = MR_KV_ACTION_DELETE};
     struct kv_row row = {c->key, c->was};
-    bool is_there = kv_tx_get(&r->b->tx, c->key, &row.value);
+    bool is_there = kv_tx_get_last(&r->b->tx, c->key, &row.value);
     struct mr_buf *out;
     size_t at;
 
@@ -149,7 +147,11 @@ static void collect(struct kv_recorder *r, struct subjects *s)
             push_node(r, s, parts[0]);
         }
     }
-    s->n = r->b->scratch.failed ? 0 : kv_keys_unique(s->keys, s->n);
+    if (r->b->scratch.failed) {
+        s->n = 0;
+    } else if (s->n > 1) {
+        s->n = kv_keys_unique(s->keys, s->n);
+    }
 }
 
 /* ------------------------------------------------------------ nodes, checks */
@@ -426,38 +428,47 @@ static void record_catalog(struct kv_recorder *r)
 
 /* ------------------------------------------------------------ a command */
 
-/* Hand what was written over to b->pending. */
-static void finish(struct kv_recorder *r, enum kv_history_part part)
+static void record_part(struct kv_recorder *r, enum kv_history_part part,
+                        void (*record)(struct kv_recorder *r))
 {
+    struct kv_pending *pending = &r->b->pending;
     uint64_t revision = r->b->meta.revision;
 
+    r->others = kv_pending_begin(pending, part);
+    record(r);
     if (r->capture->is_full[part] || r->b->scratch.failed ||
-        mr_buf_failed(&r->gone) || mr_buf_failed(&r->others)) {
-        kv_pending_lose(&r->b->pending, part, revision);
+        mr_buf_failed(&r->gone)) {
+        kv_pending_lose(pending, part, revision);
     } else {
-        kv_pending_add(&r->b->pending, part, mr_buf_slice(&r->gone),
-                       mr_buf_slice(&r->others), revision);
+        kv_pending_end(pending, part, mr_buf_slice(&r->gone), revision);
     }
-    if (r->gone.cap > KEPT_BYTES || r->others.cap > KEPT_BYTES) {
-        kv_recorder_deinit(r);
+    if (r->gone.cap > KEPT_BYTES) {
+        mr_buf_deinit(&r->gone);
     }
     mr_buf_reset(&r->gone);
-    mr_buf_reset(&r->others);
+}
+
+/* Whether the command wrote rows of @part; keys are sorted before others. */
+static bool has_rows(const struct kv_capture *c, enum kv_history_part part)
+{
+    bool is_key = part == KV_HISTORY_KEYS;
+    size_t at = is_key || c->n == 0 ? 0 : c->n - 1;
+
+    return c->is_full[part] ||
+           (c->n > 0 &&
+            (*(const uint8_t *)c->rows[at].key.data == KV_KEY) == is_key);
 }
 
 void kv_record(struct kv_batch *b)
 {
     struct kv_recorder *r = &b->recorder;
-    struct kv_capture *c = r->capture;
 
-    kv_capture_end(c);
+    kv_capture_end(r->capture);
     kv_arena_reset(&b->scratch);
-    if (c->n > 0 && *(const uint8_t *)c->rows[0].key.data == KV_KEY) {
-        record_keys(r);
-        finish(r, KV_HISTORY_KEYS);
+    if (has_rows(r->capture, KV_HISTORY_KEYS)) {
+        record_part(r, KV_HISTORY_KEYS, record_keys);
     }
-    if (c->n > 0 && *(const uint8_t *)c->rows[c->n - 1].key.data != KV_KEY) {
-        record_catalog(r);
-        finish(r, KV_HISTORY_CATALOG);
+    if (has_rows(r->capture, KV_HISTORY_CATALOG)) {
+        record_part(r, KV_HISTORY_CATALOG, record_catalog);
     }
 }

@@ -205,7 +205,9 @@ void kv_record_names(struct kv_recorder *r)
                                 name_of(t)); /* The arena knows. */
         }
     }
-    n = kv_keys_unique(names, n);
+    if (n > 1 && !arena->failed) {
+        n = kv_keys_unique(names, n);
+    }
     for (size_t i = 0; i < n && !arena->failed; i++) {
         record_name(r, names[i]);
     }

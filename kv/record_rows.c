@@ -85,7 +85,7 @@ void kv_rows_compare(struct kv_recorder *r)
     for (; at < r->capture->n; at++) {
         struct kv_captured *c = &r->capture->rows[at];
 
-        if (!kv_tx_get(&r->b->tx, c->key, &c->is)) {
+        if (!kv_tx_get_last(&r->b->tx, c->key, &c->is)) {
             c->is = mr_slice(NULL, 0);
         }
         c->is_changed =
@@ -186,25 +186,40 @@ struct mr_slice kv_row_status(const struct kv_row *row)
 
 /* ------------------------------------------------------------ events */
 
+static uint8_t *put(uint8_t *at, const void *data, size_t len)
+{
+    if (len > 0) {
+        memcpy(at, data, len);
+    }
+    return at + len;
+}
+
 void kv_event_row(struct mr_buf *out, const struct kv_row *row)
 {
     struct kv_event_row_head head = {(uint32_t)row->value.len,
                                      (uint32_t)row->key.len};
+    uint8_t *at = mr_buf_grow(out, sizeof head + row->key.len + row->value.len);
 
-    mr_buf_add(out, &head, sizeof head);
-    mr_buf_add(out, row->key.data, row->key.len);
-    mr_buf_add(out, row->value.data, row->value.len);
+    if (at != NULL) {
+        at = put(at, &head, sizeof head);
+        at = put(at, row->key.data, row->key.len);
+        (void)put(at, row->value.data, row->value.len); /* The end. */
+    }
 }
 
 size_t kv_event_begin(struct mr_buf *out, struct kv_event_head head,
                       struct mr_slice was)
 {
-    size_t at = out->len;
+    size_t start = out->len;
+    uint8_t *at;
 
     head.was_len = was.len > UINT8_MAX ? UINT8_MAX : (uint8_t)was.len;
-    mr_buf_add(out, &head, sizeof head);
-    mr_buf_add(out, was.data, head.was_len);
-    return at;
+    at = mr_buf_grow(out, sizeof head + head.was_len);
+    if (at != NULL) {
+        at = put(at, &head, sizeof head);
+        (void)put(at, was.data, head.was_len); /* The end. */
+    }
+    return start;
 }
 
 void kv_event_end(struct mr_buf *out, size_t at)
@@ -220,7 +235,7 @@ void kv_event_end(struct mr_buf *out, size_t at)
 
 struct mr_buf *kv_event_out(struct kv_recorder *r, enum mr_kv_action action)
 {
-    return action == MR_KV_ACTION_DELETE ? &r->gone : &r->others;
+    return action == MR_KV_ACTION_DELETE ? &r->gone : r->others;
 }
 
 /* ------------------------------------------------------------ keys */
@@ -235,9 +250,10 @@ size_t kv_keys_unique(struct mr_slice *keys, size_t n)
 {
     size_t kept = 0;
 
-    if (n > 1) {
-        qsort(keys, n, sizeof *keys, by_key);
+    if (n == 0) {
+        return 0;
     }
+    qsort(keys, n, sizeof *keys, by_key);
     for (size_t i = 0; i < n; i++) {
         if (kept == 0 || !mr_slice_eq(keys[kept - 1], keys[i])) {
             keys[kept++] = keys[i];

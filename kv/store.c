@@ -313,13 +313,13 @@ static MDB_cursor *point_at(struct kv_tx *tx, struct mr_slice key)
     return *at;
 }
 
-/* Whether @cursor stands on the row of @key. */
-static bool stands_on(MDB_cursor *cursor, struct mr_slice key)
+/* Whether @cursor stands on the row of @key, which has *@out_value. */
+static bool stands_on(MDB_cursor *cursor, struct mr_slice key,
+                      MDB_val *out_value)
 {
     MDB_val k;
-    MDB_val v;
 
-    return mdb_cursor_get(cursor, &k, &v, MDB_GET_CURRENT) == 0 &&
+    return mdb_cursor_get(cursor, &k, out_value, MDB_GET_CURRENT) == 0 &&
            mr_slice_eq(to_slice(k), key);
 }
 
@@ -347,6 +347,19 @@ bool kv_tx_get(struct kv_tx *tx, struct mr_slice key,
         kv_tx_fail(tx, map_error(rv));
     }
     return false;
+}
+
+bool kv_tx_get_last(struct kv_tx *tx, struct mr_slice key,
+                    struct mr_slice *out_value)
+{
+    MDB_cursor *point = tx->points[*(const uint8_t *)key.data % KV_POINTS];
+    MDB_val v;
+
+    if (tx->err == MR_OK && point != NULL && stands_on(point, key, &v)) {
+        *out_value = to_slice(v);
+        return true;
+    }
+    return kv_tx_get(tx, key, out_value);
 }
 
 bool kv_tx_is_near(struct kv_tx *tx, struct mr_slice prefix)
@@ -386,11 +399,12 @@ static void put(struct kv_tx *tx, struct mr_slice key, struct mr_slice value)
     MDB_val k = to_val(key);
     MDB_val v = to_val(value);
     MDB_cursor *point = can_put(tx, key) ? point_at(tx, key) : NULL;
+    MDB_val old;
 
     if (point != NULL) {
         note_put(tx, key, value,
                  mdb_cursor_put(point, &k, &v,
-                                stands_on(point, key) ? MDB_CURRENT : 0));
+                                stands_on(point, key, &old) ? MDB_CURRENT : 0));
     }
 }
 

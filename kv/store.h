@@ -98,6 +98,11 @@ uint64_t kv_tx_id(struct kv_tx *tx);
 bool kv_tx_get(struct kv_tx *tx, struct mr_slice key,
                struct mr_slice *out_value);
 
+/* As kv_tx_get(), quicker when the writer @tx looked at or wrote this row last in
+ * its table. */
+bool kv_tx_get_last(struct kv_tx *tx, struct mr_slice key,
+                    struct mr_slice *out_value);
+
 /* Whether the row beside the last one that the writer @tx found in the table of
  * @prefix begins with it: costs nothing. False says nothing. */
 bool kv_tx_is_near(struct kv_tx *tx, struct mr_slice prefix);

@@ -90,8 +90,8 @@ static void batch_larger_than_the_history_keeps_its_end(void **state)
     kv_pending_init(&p, 100000);
     kv_history_init(&h, 100000, 0);
     for (uint64_t revision = 1; revision <= 10000; revision++) {
-        kv_pending_add(&p, KV_HISTORY_KEYS, mr_slice(NULL, 0),
-                       mr_slice(event, sizeof event), revision);
+        mr_buf_add(kv_pending_begin(&p, KV_HISTORY_KEYS), event, sizeof event);
+        kv_pending_end(&p, KV_HISTORY_KEYS, mr_slice(NULL, 0), revision);
         assert_true(p.parts[KV_HISTORY_KEYS].bytes <= 100000);
     }
     kv_history_publish(&h, &p, 10000);
@@ -120,8 +120,8 @@ static void lost_revision_forgets_those_before(void **state)
             kv_pending_lose(&p, KV_HISTORY_KEYS, revision);
             continue;
         }
-        kv_pending_add(&p, KV_HISTORY_KEYS, mr_slice(NULL, 0),
-                       mr_slice(event, sizeof event), revision);
+        mr_buf_add(kv_pending_begin(&p, KV_HISTORY_KEYS), event, sizeof event);
+        kv_pending_end(&p, KV_HISTORY_KEYS, mr_slice(NULL, 0), revision);
         if (revision % 2 == 0) {
             kv_history_publish(&h, &p, revision);
         }
@@ -179,6 +179,25 @@ static void deletion_of_too_much_is_forgotten(void **state)
     free(big);
     start = mr_kv_revision(f->kv);
     (void)fx_delete(f, "t/", true);
+    assert_int_equal(read_keys(f->kv, start, &n), MR_E_NOTFOUND);
+    assert_int_equal(read_keys(f->kv, start + 1, &n), MR_OK);
+}
+
+/* As one key: then there is nothing that was captured. */
+static void deletion_of_one_large_key_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    size_t len = 9000000;
+    char *big = malloc(len + 1);
+    uint64_t start;
+    size_t n;
+
+    memset(big, 'x', len);
+    big[len] = '\0';
+    (void)fx_put(f, "a", big);
+    free(big);
+    start = mr_kv_revision(f->kv);
+    (void)fx_delete(f, "a", false);
     assert_int_equal(read_keys(f->kv, start, &n), MR_E_NOTFOUND);
     assert_int_equal(read_keys(f->kv, start + 1, &n), MR_OK);
 }
@@ -296,6 +315,8 @@ int main(void)
         cmocka_unit_test(lost_revision_forgets_those_before),
         cmocka_unit_test(what_is_captured_is_bounded),
         cmocka_unit_test_setup_teardown(deletion_of_too_much_is_forgotten,
+                                        fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(deletion_of_one_large_key_is_forgotten,
                                         fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(restart_forgets, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(readers_beside_the_writer_miss_nothing,
