@@ -278,7 +278,7 @@ static void judge_answer(struct run *run, struct attempt *a)
         finish(run, err);
     } else {
         note_answer(run, a, MICROREG_E_PROTOCOL);
-        fail_attempt(run, a, true);
+        fail_attempt(run, a, false); /* A redirection: nothing was done. */
     }
 }
 

@@ -401,12 +401,12 @@ uint64_t mrg_json_u64(const struct mrg_json *value)
         return 0;
     }
     for (size_t i = 0; i < value->raw_len; i++) {
-        char c = value->raw[i];
+        uint64_t digit = (uint64_t)(value->raw[i] - '0');
 
-        if (c < '0' || c > '9' || number > (UINT64_MAX - 9) / 10) {
+        if (digit > 9 || number > (UINT64_MAX - digit) / 10) {
             return 0;
         }
-        number = number * 10 + (uint64_t)(c - '0');
+        number = number * 10 + digit;
     }
     return number;
 }

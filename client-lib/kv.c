@@ -6,11 +6,48 @@
 
 #include "key.h"
 
-int mrg_key_path(struct mrg_text *path, const char *key,
-                 struct microreg_error *out_error)
+/* Whether each part between slashes can stand in a path: servers take "//" and
+ * dots for another way to write a path, and answer with a redirection. */
+static bool has_plain_parts(const char *key)
+{
+    size_t len = strcspn(key, "/");
+
+    for (;;) {
+        bool is_last = key[len] == '\0';
+
+        if ((len == 0 && !is_last) || (len == 1 && key[0] == '.') ||
+            (len == 2 && key[0] == '.' && key[1] == '.')) {
+            return false;
+        }
+        if (is_last) {
+            return true;
+        }
+        key += len + 1;
+        len = strcspn(key, "/");
+    }
+}
+
+int mrg_key_check(const char *key, struct microreg_error *out_error)
 {
     if (!mrg_is_utf8(key, strlen(key))) {
         return mrg_fail(out_error, MICROREG_E_INVALID, "the key is not UTF-8");
+    }
+    if (!has_plain_parts(key)) {
+        return mrg_fail(out_error, MICROREG_E_INVALID,
+                        "key \"%.200s\": between slashes there must be "
+                        "something other than \".\" and \"..\"",
+                        key);
+    }
+    return MICROREG_OK;
+}
+
+int mrg_key_path(struct mrg_text *path, const char *key,
+                 struct microreg_error *out_error)
+{
+    int err = mrg_key_check(key, out_error);
+
+    if (err != MICROREG_OK) {
+        return err;
     }
     mrg_text_str(path, "/v1/kv/");
     mrg_text_url(path, key, true);

@@ -5,6 +5,10 @@
 
 #include "call.h"
 
+/* Whether a key, or the beginning of one, can be asked for. MICROREG_E_INVALID:
+ * it is not UTF-8, or has parts that a path cannot have. */
+int mrg_key_check(const char *key, struct microreg_error *out_error);
+
 /* Write the path of a key. MICROREG_E_INVALID: it is not UTF-8. */
 int mrg_key_path(struct mrg_text *path, const char *key,
                  struct microreg_error *out_error);

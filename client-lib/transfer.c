@@ -2,15 +2,19 @@
 /* One request to one server. */
 #include "transfer.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 /* A server that takes longer than this to accept a connection is not there. */
 #define CONNECT_TIMEOUT_MS 1000L
 #define RECEIVE_BUFFER 8192L
 #define IDLE_CONNECTION_S 60L
 #define DNS_CACHE_S 5L
+
+#ifndef SOCK_CLOEXEC
+#define SOCK_CLOEXEC 0 /* Not everywhere. */
+#endif
 
 #if LIBCURL_VERSION_NUM < 0x075000
 #error "libcurl 7.80 or later is needed (CURLOPT_PREREQFUNCTION)"
@@ -43,10 +47,18 @@ static const char *header_value(const char *line, size_t len, const char *name)
     return line + n + 1;
 }
 
-/* A number that ends with the header's line break, so it is within bounds. */
+/* The number behind the spaces; the header's line break ends it. */
 static uint64_t header_number(const char *value)
 {
-    return strtoull(value, NULL, 10);
+    uint64_t number = 0;
+
+    while (*value == ' ') {
+        value++;
+    }
+    for (; *value >= '0' && *value <= '9'; value++) {
+        number = number * 10 + (uint64_t)(*value - '0');
+    }
+    return number;
 }
 
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
@@ -92,6 +104,17 @@ static int on_sending(void *arg, char *remote_ip, char *local_ip,
     return CURL_PREREQFUNC_OK;
 }
 
+/* Programs that the user's program starts do not get our connections: a server
+ * would not notice that we have gone. */
+static curl_socket_t on_socket(void *arg, curlsocktype purpose,
+                               struct curl_sockaddr *address)
+{
+    (void)arg;
+    (void)purpose;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC,
+                  address->protocol);
+}
+
 /* ------------------------------------------------------------- options */
 
 static void set_tls(CURL *easy, const struct microreg_options *o)
@@ -118,10 +141,15 @@ static void set_common(struct mrg_transfer *t)
 
     (void)curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
-    (void)curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     (void)curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
     (void)curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
     (void)curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    /* What is asked for is what the program says, and no other path. */
+    (void)curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* Do not wait for the thread that resolves a name, when nobody else does. */
+    (void)curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
     (void)curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     (void)curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER);
     (void)curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_CONNECTION_S);
@@ -130,6 +158,7 @@ static void set_common(struct mrg_transfer *t)
                            "libmicroreg/" MICROREG_VERSION);
     (void)curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     (void)curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+    (void)curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
     (void)curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_sending);
     (void)curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
     (void)curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->detail);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "key.h"
+#include "kv.h"
 #include "queue.h"
 #include "service.h"
 #include "stream.h"
@@ -104,6 +105,11 @@ int microreg_kv_watch_open(struct microreg *client, const char *key,
                            unsigned flags, struct microreg_watch **out_watch,
                            struct microreg_error *out_error)
 {
+    int err = mrg_key_check(key, out_error);
+
+    if (err != MICROREG_OK) {
+        return err;
+    }
     if (key[0] == '\0' && (flags & MICROREG_PREFIX) == 0) {
         return mrg_fail(out_error, MICROREG_E_INVALID, "the key is missing");
     }

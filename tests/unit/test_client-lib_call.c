@@ -229,6 +229,34 @@ static void a_registration_without_memory_can_be_repeated(void **state)
     end(&f);
 }
 
+/* Dots in a key are no way to another path of the server. */
+static void dots_in_keys_lead_nowhere(void **state)
+{
+    static const char *const answers[] = {FAKE_JSON "true"};
+    static const char *const bad[] = {
+        "../agent/leave", "a/../b", "a//b", "/a", ".", "a/..", "\xff"};
+    struct microreg_watch *watch;
+    struct fixture f;
+
+    (void)state;
+    begin(&f, answers, N_OF(answers));
+    for (int i = 0; i < N_OF(bad); i++) {
+        assert_int_equal(
+            microreg_kv_put(f.client, bad[i], "", 0, NULL, &f.error),
+            MICROREG_E_INVALID);
+        assert_non_null(strstr(f.error.text, "key"));
+        assert_int_equal(microreg_kv_watch_open(f.client, bad[i],
+                                                MICROREG_PREFIX, &watch, NULL),
+                         MICROREG_E_INVALID);
+    }
+    assert_int_equal(
+        microreg_kv_put(f.client, "a/..b/.c./", "", 0, NULL, &f.error),
+        MICROREG_OK);
+    assert_non_null(strstr(fake_request(&f.fake, 1), "PUT /v1/kv/a/..b/.c./?"));
+    assert_int_equal(fake_count(&f.fake), 1);
+    end(&f);
+}
+
 /* Structs with texts that are no UTF-8 never leave the program. */
 static void bad_structs_are_refused(void **state)
 {
@@ -263,6 +291,7 @@ int main(void)
         cmocka_unit_test(statuses_become_codes),
         cmocka_unit_test(a_lack_of_memory_is_an_error_of_the_call),
         cmocka_unit_test(a_registration_without_memory_can_be_repeated),
+        cmocka_unit_test(dots_in_keys_lead_nowhere),
         cmocka_unit_test(bad_structs_are_refused),
     };
 

@@ -28,15 +28,17 @@ static void members_are_found_by_name(void **state)
     (void)state;
     assert_int_equal(parse(&arena,
                            " {\"a\" : [1, -2.5e+3, true,false,null],"
-                           "\"b\":{\"c\":\"x\"},\"n\":18446744073709551609,"
+                           "\"b\":{\"c\":\"x\"},\"n\":18446744073709551615,"
+                           "\"over\":18446744073709551616,"
                            "\"b2\":1,\"b2\":2} ",
                            &json),
                      MICROREG_OK);
     assert_int_equal(mrg_json_get(json, "a")->n, 5);
     assert_string_equal(
         mrg_json_str(mrg_json_get(mrg_json_get(json, "b"), "c")), "x");
-    assert_true(mrg_json_u64(mrg_json_get(json, "n")) ==
-                UINT64_C(18446744073709551609));
+    assert_true(mrg_json_u64(mrg_json_get(json, "n")) == UINT64_MAX);
+    assert_int_equal(mrg_json_u64(mrg_json_get(json, "over")), 0);
+    assert_int_equal(mrg_json_u64(mrg_json_get(json, "a")->child->next), 0);
     assert_int_equal(mrg_json_u64(mrg_json_get(json, "b2")), 2);
     assert_null(mrg_json_get(json, "none"));
     assert_string_equal(mrg_json_str(mrg_json_get(json, "a")), "");
