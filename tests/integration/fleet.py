@@ -23,6 +23,7 @@ import time
 import pytest
 
 from cluster import HTTP_PORT, ROOT, die_with_parent, eventually, request
+from go_build import go_environment, missing_module
 
 FLEET = os.path.join(ROOT, "tests", "fleet")
 BUILT = os.path.join(ROOT, "build", "fleet")
@@ -53,24 +54,6 @@ def built(module, folder=FLEET, is_pure=False):
         pytest.skip(f"{module}: the module proxy does not give all that it "
                     f"needs: {done.stderr.strip()[-300:]}")
     raise AssertionError(f"{module} does not build:\n{done.stderr}")
-
-
-def go_environment(is_pure):
-    """For `go build`. Its cache does not see the C sources of the library, which
-    lie beside the Go package: their checksum tells it that they changed."""
-    checksum = subprocess.run(
-        "cat client-lib/*.[ch] | cksum | cut -d' ' -f1", shell=True, cwd=ROOT,
-        capture_output=True, text=True, check=True).stdout.strip()
-    return {**os.environ, "CGO_ENABLED": "0" if is_pure else "1",
-            "CGO_CFLAGS": f"-g -O2 -DMICROREG_SOURCES={checksum}"}
-
-
-def missing_module(text):
-    """Whether Go says that a module could not be downloaded."""
-    return any(sign in text for sign in (
-        "proxy.golang.org", "dial tcp", "403 Forbidden", "404 Not Found",
-        "410 Gone", "GOPROXY=off", "requires go >=",
-        "toolchain not available"))
 
 
 class Refused(Exception):
