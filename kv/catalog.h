@@ -16,9 +16,6 @@ void kv_check_key(struct kv_row_key *k, const char *node,
 /* As kv_node_key(): of one of the tables keyed by node and one more name. */
 void kv_node_part_key(struct kv_row_key *k, enum kv_table table,
                       const char *node, const char *part);
-/* As kv_node_key(), of a tag of the service @service. */
-void kv_tag_key(struct kv_row_key *k, const char *service, const char *tag);
-
 /* The distinct tags of the service with the lower name @name, sorted, each with
  * a NUL behind it, in @arena. Not within a batch, whose tallies know better. */
 void kv_tags_gather(struct kv_tx *tx, struct kv_arena *arena,

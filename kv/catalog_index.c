@@ -46,13 +46,14 @@ void kv_node_part_key(struct kv_row_key *k, enum kv_table table,
     kv_key_text(k, part);
 }
 
-void kv_tag_key(struct kv_row_key *k, const char *service, const char *tag)
+/* The key of @tag of the service of the row @name. */
+static void tag_key(struct kv_row_key *k, struct mr_slice name, const char *tag)
 {
     size_t len = strlen(tag);
     bool is_cut = len > TAG_CUT;
 
     kv_key_init(k, KV_TAG);
-    kv_key_lower(k, service);
+    kv_key_add(k, mr_slice((const uint8_t *)name.data + 1, name.len - 1));
     kv_key_byte(k, 0);
     kv_key_add(k, mr_slice(tag, is_cut ? TAG_CUT : len));
     if (is_cut) {
@@ -209,18 +210,19 @@ void kv_index_node(struct kv_tx *tx, const Mr__Node *node, bool is_added)
     }
 }
 
-/* Count @tag of a service up or down. */
+/* Count @tag of the service that @name counts up or down. */
 static void count_tag(struct kv_tx *tx, struct kv_tallies *tallies,
-                      const char *service, const char *tag, bool is_added)
+                      struct kv_tally *name, const char *tag, bool is_added)
 {
     struct kv_tally *tally;
     struct kv_row_key k;
 
-    kv_tag_key(&k, service, tag);
+    tag_key(&k, name->key, tag);
     tally = kv_tally_get(tallies, tx, &k);
     if (tally == NULL) {
         return; /* The transaction has failed. */
     }
+    kv_tally_link(name, tally);
     kv_tally_note(tallies, tally);
     if (strlen(tag) > TAG_CUT && tally->count == 0) {
         kv_tally_set_text(tallies, tally, mr_slice_str(tag));
@@ -232,6 +234,7 @@ static void count_tag(struct kv_tx *tx, struct kv_tallies *tallies,
 void kv_index_service(struct kv_tx *tx, struct kv_tallies *tallies,
                       const Mr__Service *service, bool is_added)
 {
+    struct kv_tally *tally = NULL;
     struct kv_row_key name;
     struct kv_row_key k;
     size_t i;
@@ -247,8 +250,11 @@ void kv_index_service(struct kv_tx *tx, struct kv_tallies *tallies,
         kv_key_text(&k, service->id);
         put_or_del(tx, &k, without_table(&name), is_added);
     }
-    for (i = 0; i < service->n_tags; i++) {
-        count_tag(tx, tallies, service->name, service->tags[i], is_added);
+    if (service->n_tags > 0) {
+        tally = kv_tally_get(tallies, tx, &name);
+    }
+    for (i = 0; i < service->n_tags && tally != NULL; i++) {
+        count_tag(tx, tallies, tally, service->tags[i], is_added);
     }
 }
 

@@ -364,9 +364,13 @@ void kv_history_forget(struct kv_history *h, uint64_t revision)
 void kv_history_count(struct kv_history *h, uint64_t *out_bytes,
                       uint64_t *out_revisions)
 {
+    *out_bytes = 0;
+    *out_revisions = 0;
     lock(h);
-    *out_bytes = h->rings[0].bytes + h->rings[1].bytes;
-    *out_revisions = h->rings[0].revisions + h->rings[1].revisions;
+    for (int i = 0; i < KV_HISTORY_PARTS; i++) {
+        *out_bytes += h->rings[i].bytes;
+        *out_revisions += h->rings[i].revisions;
+    }
     unlock(h);
 }
 

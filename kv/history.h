@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The history behind kv/mr_kv_history.h: what each revision changed, in two
+ * The history behind kv/mr_kv_history.h: what each revision changed, in
  * rings of pieces.
  *
  * A piece is one memory that never changes, shared by reference count, so
@@ -48,7 +48,12 @@ struct kv_event_row_head {
 
 struct kv_piece;
 
-enum kv_history_part { KV_HISTORY_KEYS, KV_HISTORY_CATALOG, KV_HISTORY_PARTS };
+enum kv_history_part {
+    KV_HISTORY_KEYS,
+    KV_HISTORY_CATALOG,
+    KV_HISTORY_NAMES, /* Of services: with all their tags they can be large. */
+    KV_HISTORY_PARTS
+};
 
 struct kv_ring {
     struct kv_piece **pieces; /* Circular. */

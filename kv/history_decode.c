@@ -43,8 +43,9 @@ void kv_filter_init(struct kv_filter *f, const struct mr_kv_topic *topics,
                     size_t n_topics)
 {
     f->object = object_of(topics[0].kind);
-    f->part =
-        f->object == MR_KV_OBJECT_KEY ? KV_HISTORY_KEYS : KV_HISTORY_CATALOG;
+    f->part = f->object == MR_KV_OBJECT_KEY    ? KV_HISTORY_KEYS
+              : f->object == MR_KV_OBJECT_NAME ? KV_HISTORY_NAMES
+                                               : KV_HISTORY_CATALOG;
     f->topics = topics;
     f->n_topics = n_topics;
     f->is_all = topics[0].kind != MR_KV_TOPIC_SERVICE &&

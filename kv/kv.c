@@ -23,7 +23,7 @@
 
 #define LOCAL_LEN (6 * 8)
 
-/* What the history keeps of keys, and again of the catalog. */
+/* What the history keeps of keys, of the catalog, and of services' names. */
 #define HISTORY_BYTES ((size_t)8 * 1024 * 1024)
 
 /* ------------------------------------------------------------ counters */

@@ -85,6 +85,7 @@ struct kv_recorder {
     struct kv_capture *capture;
     struct mr_buf gone;    /* Events of deletions. */
     struct mr_buf *others; /* Other events; of b->pending. */
+    bool is_lost;          /* They are not all of them. */
 };
 
 /* A command being applied. */

@@ -48,7 +48,7 @@ struct mr_kv_options {
     const char *boot_id;
     uint64_t
         map_size; /* Upper bound of the store's size in bytes; 0: default. */
-    size_t history_bytes; /* Of keys, and again of the catalog; 0: default. */
+    size_t history_bytes; /* Of each part at most; 0: default. */
 };
 
 /* Open the store in @options->dir.
@@ -383,7 +383,7 @@ struct mr_kv_stats {
     uint64_t commands;   /* Commands applied since open. */
     uint64_t waiters;    /* Parked readers now. */
     uint64_t history_bytes;
-    uint64_t history_revisions; /* Of keys and of the catalog. */
+    uint64_t history_revisions; /* Of all parts together. */
 };
 
 /* Counters as of the last committed batch. Any thread. */

@@ -6,8 +6,9 @@
  * order of their revisions; all servers have the same ones, so a reader goes on
  * at any of them where it stopped at another. What is older is forgotten, and so
  * is everything at a restart and when a snapshot is installed: the reader is told
- * (MR_E_NOTFOUND) and begins again with the state. Keys and the catalog have a
- * history each, so that many writes of the one do not shorten the other's.
+ * (MR_E_NOTFOUND) and begins again with the state. Keys, the catalog and services'
+ * names have a history each, so that many writes of the one do not shorten the
+ * other's.
  *
  * A revision is recorded whole or not at all, is readable once its batch is
  * committed, and before the hub wakes anybody for it.
@@ -26,7 +27,9 @@ enum mr_kv_object {
     MR_KV_OBJECT_KEY,
     MR_KV_OBJECT_NODE,
     MR_KV_OBJECT_CHECK,
-    MR_KV_OBJECT_NAME,    /* A service's name and the union of its tags. */
+    /* A service's name and the union of its tags. A change of one that has more
+     * than 256 is forgotten at once. */
+    MR_KV_OBJECT_NAME,
     MR_KV_OBJECT_INSTANCE /* With its node and all checks that count for it. */
 };
 

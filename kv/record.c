@@ -423,7 +423,6 @@ static void record_catalog(struct kv_recorder *r)
         }
         record_checks(r, &place, NULL, &place.node_checks, false, false);
     }
-    kv_record_names(r);
 }
 
 /* ------------------------------------------------------------ a command */
@@ -435,9 +434,9 @@ static void record_part(struct kv_recorder *r, enum kv_history_part part,
     uint64_t revision = r->b->meta.revision;
 
     r->others = kv_pending_begin(pending, part);
+    r->is_lost = r->capture->is_full[part];
     record(r);
-    if (r->capture->is_full[part] || r->b->scratch.failed ||
-        mr_buf_failed(&r->gone)) {
+    if (r->is_lost || r->b->scratch.failed || mr_buf_failed(&r->gone)) {
         kv_pending_lose(pending, part, revision);
     } else {
         kv_pending_end(pending, part, mr_buf_slice(&r->gone), revision);
@@ -470,5 +469,8 @@ void kv_record(struct kv_batch *b)
     }
     if (has_rows(r->capture, KV_HISTORY_CATALOG)) {
         record_part(r, KV_HISTORY_CATALOG, record_catalog);
+    }
+    if (b->tallies.noted != NULL) {
+        record_part(r, KV_HISTORY_NAMES, kv_record_names);
     }
 }

@@ -25,16 +25,16 @@ static bool is_changed(const struct kv_tally *tally)
             !mr_slice_eq(tally->was_text, tally->text));
 }
 
-/* The lower name that @tally is of. */
-static struct mr_slice name_of(const struct kv_tally *tally)
+static struct mr_slice lower_name(const struct kv_tally *name)
 {
-    const char *text = (const char *)tally->key.data + 1;
-    size_t len = tally->key.len - 1;
-
-    return mr_slice(text, is_name(tally) ? len : strnlen(text, len));
+    return mr_slice((const uint8_t *)name->key.data + 1, name->key.len - 1);
 }
 
 /* ------------------------------------------------------------ tags */
+
+/* More of a name are not recorded: where each of ten thousand instances has a tag
+ * of its own, each registration would be as large as all of them. */
+#define TAGS_MAX 256
 
 /* The tags of a name: keys of rows, and what to show of them. */
 struct tags {
@@ -75,13 +75,13 @@ static void push_tag(struct kv_recorder *r, struct tags *tags,
 }
 
 /* Those of a name that is gone: the command took them all away. */
-static void gather_gone(struct kv_recorder *r, struct mr_slice prefix,
+static void gather_gone(struct kv_recorder *r, const struct kv_tally *name,
                         struct tags *tags)
 {
-    const struct kv_tally *t = r->b->tallies.noted;
+    const struct kv_tally *t = name->tags;
 
-    for (; t != NULL; t = t->noted) {
-        if (t->was_count > 0 && mr_slice_has_prefix(t->key, prefix)) {
+    for (; t != NULL && tags->n <= TAGS_MAX; t = t->older) {
+        if (t->command == name->command && t->was_count > 0) {
             push_tag(r, tags, t->key, t->was_text);
         }
     }
@@ -89,20 +89,24 @@ static void gather_gone(struct kv_recorder *r, struct mr_slice prefix,
 
 /* Those of a name that is there: in the tree, but for those that the batch took
  * away, and those that it added, which are not in the tree yet. */
-static void gather_present(struct kv_recorder *r, struct mr_slice prefix,
+static void gather_present(struct kv_recorder *r, const struct kv_tally *name,
                            struct tags *tags)
 {
-    const struct kv_tally *t = r->b->tallies.newest;
+    const struct kv_tally *t = name->tags;
+    struct kv_row_key k;
     struct kv_scan scan;
     struct kv_row row;
 
-    for (; t != NULL; t = t->before) {
-        if (t->count > 0 && mr_slice_has_prefix(t->key, prefix)) {
+    for (; t != NULL && tags->n <= TAGS_MAX; t = t->older) {
+        if (t->count > 0) {
             push_tag(r, tags, t->key, t->text);
         }
     }
-    kv_scan_open(&scan, &r->b->tx, prefix);
-    while (kv_scan_next(&scan, &row)) {
+    kv_key_init(&k, KV_TAG);
+    kv_key_add(&k, lower_name(name));
+    kv_key_byte(&k, 0);
+    kv_scan_open(&scan, &r->b->tx, kv_key_slice(&k));
+    while (tags->n <= TAGS_MAX && kv_scan_next(&scan, &row)) {
         uint64_t count;
 
         if (!kv_get_varint(&row.value, &count)) {
@@ -153,42 +157,35 @@ static void write_name(struct kv_recorder *r, enum mr_kv_action action,
     kv_event_end(out, at);
 }
 
-static void record_name(struct kv_recorder *r, struct mr_slice lower)
+static void record_name(struct kv_recorder *r, struct kv_tally *name)
 {
+    uint64_t was = kv_tally_was(&r->b->tallies, name);
+    bool is_there = name->count > 0;
+    struct mr_slice text = is_there ? name->text : name->was_text;
     struct tags tags = {NULL, 0, 0};
-    struct kv_tally *tally;
-    struct kv_row_key k;
-    uint64_t was;
 
-    kv_key_init(&k, KV_SERVICE_NAME);
-    kv_key_add(&k, lower);
-    tally = kv_tally_get(&r->b->tallies, &r->b->tx, &k);
-    if (tally == NULL) {
-        return; /* The transaction has failed. */
-    }
-    was = kv_tally_was(&r->b->tallies, tally);
-    kv_key_init(&k, KV_TAG);
-    kv_key_add(&k, lower);
-    kv_key_byte(&k, 0);
-    if (tally->count > 0) {
-        gather_present(r, kv_key_slice(&k), &tags);
-    } else if (was > 0) {
-        gather_gone(r, kv_key_slice(&k), &tags);
-    } else {
+    if (!is_there && was == 0) {
         return; /* It came and went. */
+    }
+    if (!name->is_large && is_there) {
+        gather_present(r, name, &tags);
+    } else if (!name->is_large) {
+        gather_gone(r, name, &tags);
+    }
+    name->is_large = name->is_large || tags.n > TAGS_MAX;
+    if (name->is_large) {
+        r->is_lost = true;
+        return;
     }
     if (tags.n > 1) {
         qsort(tags.list, tags.n, sizeof *tags.list, by_key);
     }
-    if (tally->count > 0) {
-        write_name(r, was > 0 ? MR_KV_ACTION_UPDATE : MR_KV_ACTION_CREATE,
-                   tally->text.len > 0 ? tally->text : lower, tally->count,
-                   &tags);
-    } else {
-        write_name(r, MR_KV_ACTION_DELETE,
-                   tally->was_text.len > 0 ? tally->was_text : lower, was,
-                   &tags);
-    }
+    write_name(r,
+               !is_there ? MR_KV_ACTION_DELETE
+               : was > 0 ? MR_KV_ACTION_UPDATE
+                         : MR_KV_ACTION_CREATE,
+               text.len > 0 ? text : lower_name(name),
+               is_there ? name->count : was, &tags);
 }
 
 void kv_record_names(struct kv_recorder *r)
@@ -201,14 +198,15 @@ void kv_record_names(struct kv_recorder *r)
 
     for (; t != NULL; t = t->noted) {
         if (is_changed(t)) {
+            /* Without memory the arena says so. */
             (void)kv_arena_push(arena, &names, &n, &cap,
-                                name_of(t)); /* The arena knows. */
+                                is_name(t) ? t->key : t->name->key);
         }
     }
     if (n > 1 && !arena->failed) {
         n = kv_keys_unique(names, n);
     }
     for (size_t i = 0; i < n && !arena->failed; i++) {
-        record_name(r, names[i]);
+        record_name(r, kv_tally_find(&r->b->tallies, names[i]));
     }
 }

@@ -11,7 +11,6 @@ void kv_tallies_init(struct kv_tallies *t)
 {
     kv_arena_init(&t->arena);
     memset(t->buckets, 0, sizeof t->buckets);
-    t->newest = NULL;
     t->n = 0;
     t->command = 0;
     t->noted = NULL;
@@ -27,10 +26,18 @@ void kv_tallies_reset(struct kv_tallies *t)
     if (t->n > 0) {
         memset(t->buckets, 0, sizeof t->buckets);
     }
-    t->newest = NULL;
     t->n = 0;
     t->noted = NULL;
     kv_arena_reset(&t->arena);
+}
+
+void kv_tally_link(struct kv_tally *name, struct kv_tally *tag)
+{
+    if (tag->name == NULL) {
+        tag->name = name;
+        tag->older = name->tags;
+        name->tags = tag;
+    }
 }
 
 void kv_tallies_begin(struct kv_tallies *t)
@@ -119,8 +126,6 @@ struct kv_tally *kv_tally_get(struct kv_tallies *t, struct kv_tx *tx,
     }
     tally->next = *bucket;
     *bucket = tally;
-    tally->before = t->newest;
-    t->newest = tally;
     t->n++;
     return tally;
 }
@@ -170,11 +175,13 @@ static struct kv_tally **sort_dirty(struct kv_tallies *t, size_t *out_n)
     struct kv_tally **list = kv_arena_alloc(&t->arena, t->n * sizeof *list);
     struct kv_tally *tally;
     size_t n = 0;
+    size_t i;
 
-    for (tally = t->newest; list != NULL && tally != NULL;
-         tally = tally->before) {
-        if (tally->is_dirty) {
-            list[n++] = tally;
+    for (i = 0; list != NULL && i < KV_TALLY_BUCKETS; i++) {
+        for (tally = t->buckets[i]; tally != NULL; tally = tally->next) {
+            if (tally->is_dirty) {
+                list[n++] = tally;
+            }
         }
     }
     if (n > 1) {

@@ -25,17 +25,19 @@ struct kv_tally {
     bool is_touched; /* Its topic was noted in this batch. */
 
     /* For kv/record_names.c. */
-    struct kv_tally *before; /* Made before this one, in this batch. */
-    struct kv_tally *noted;  /* Noted before this one, by this command. */
-    uint64_t command;        /* That noted it last; 0: none. */
-    uint64_t was_count;      /* Before it. */
+    struct kv_tally *name; /* A tag's: of its service. */
+    struct kv_tally *tags; /* A name's: the newest of its tags that are here, */
+    struct kv_tally *older; /* and a tag's: the next of them. */
+    struct kv_tally *noted; /* Noted before this one, by this command. */
+    uint64_t command;       /* That noted it last; 0: none. */
+    uint64_t was_count;     /* Before it. */
     struct mr_slice was_text;
+    bool is_large; /* A name's: it has too many tags to be recorded. */
 };
 
 struct kv_tallies {
     struct kv_arena arena;
     struct kv_tally *buckets[KV_TALLY_BUCKETS];
-    struct kv_tally *newest; /* Of all. */
     size_t n;
     uint64_t command;
     struct kv_tally *noted; /* The last one noted by this command. */
@@ -53,13 +55,16 @@ void kv_tallies_reset(struct kv_tallies *t);
 struct kv_tally *kv_tally_get(struct kv_tallies *t, struct kv_tx *tx,
                               const struct kv_row_key *k);
 
+/* Let @tag be one of @name. */
+void kv_tally_link(struct kv_tally *name, struct kv_tally *tag);
+
 /* Begin a command: none is noted. */
 void kv_tallies_begin(struct kv_tallies *t);
 
 /* Note what @tally is, because the command is about to change it. */
 void kv_tally_note(struct kv_tallies *t, struct kv_tally *tally);
 
-/* How many it counted before the command. */
+/* How many @tally counted before the command. */
 uint64_t kv_tally_was(const struct kv_tallies *t, const struct kv_tally *tally);
 
 /* The tally of the row @key if the batch has one, or NULL. */

@@ -282,6 +282,37 @@ static void a_deleted_name_is_as_it_was(void **state)
     assert_string_equal(tell(f, MR_KV_TOPIC_SERVICES, after) + 1, created);
 }
 
+/* Each registration would be as large as all of them together. */
+static void a_name_with_very_many_tags_is_forgotten_alone(void **state)
+{
+    struct mr_kv_topic topic = {MR_KV_TOPIC_SERVICES, mr_slice_str("")};
+    struct mr_kv_history_query query = {&topic, 1, 0};
+    struct fixture *f = *state;
+    struct registration r = registration();
+    struct told t = {.err = MR_OK};
+    char id[16];
+    char *tags[] = {id};
+    uint64_t upto;
+
+    query.after = mr_kv_revision(f->kv);
+    r.check.check_id = S("");
+    r.service.id = id;
+    r.service.tags = tags;
+    r.service.n_tags = 1;
+    for (int i = 0; i < 300; i++) {
+        (void)snprintf(id, sizeof id, "tag%d", i);
+        (void)enter(f, &r);
+    }
+    assert_int_equal(mr_kv_history_read(f->kv, &query, add_change, &t, &upto),
+                     MR_E_NOTFOUND);
+    assert_told(f, SERVICES, mr_kv_revision(f->kv), "");
+    assert_told(f, CATALOG, mr_kv_revision(f->kv) - 1, "+n/tag299(web):80");
+    (void)fx_deregister(f, "n", NULL, NULL);
+    r.service.name = S("db");
+    query.after = enter(f, &r);
+    assert_told(f, SERVICES, query.after, "+db,tag299");
+}
+
 /* ------------------------------------------------------------ failure */
 
 /* Apply @r without the memory after @n allocations; false: that was enough. */
@@ -381,6 +412,9 @@ int main(void)
             fx_teardown),
         cmocka_unit_test_setup_teardown(a_deleted_name_is_as_it_was, fx_setup,
                                         fx_teardown),
+        cmocka_unit_test_setup_teardown(
+            a_name_with_very_many_tags_is_forgotten_alone, fx_setup,
+            fx_teardown),
         cmocka_unit_test_setup_teardown(lack_of_memory_shows_no_half_change,
                                         fx_setup, fx_teardown),
     };
