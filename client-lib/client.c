@@ -3,6 +3,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,6 +251,14 @@ uint64_t mrg_now_ms(void)
 
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int mrg_ms_until(uint64_t deadline_ms)
+{
+    uint64_t now_ms = mrg_now_ms();
+    uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 1;
+
+    return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
 }
 
 int mrg_cond_init(pthread_cond_t *cond)

@@ -66,6 +66,9 @@ mrg_log(struct microreg *client, int level, const char *format, ...);
 /* Milliseconds of a clock that never goes back. */
 uint64_t mrg_now_ms(void);
 
+/* What is left until @deadline_ms: at least 1. */
+int mrg_ms_until(uint64_t deadline_ms);
+
 /* Initialise @cond so that it waits on the clock of mrg_now_ms(). */
 int mrg_cond_init(pthread_cond_t *cond);
 

@@ -8,7 +8,8 @@
  * - The thread renews what is due in one PUT /registry/renew: each third of the
  *   TTL, sooner again after a failure.
  * - What the server does not know (it was cut off for long, or the servers lost
- *   everything) is registered again. What a newer incarnation owns is let go.
+ *   everything) is registered again, one node a request, so that the renewal of
+ *   the others goes on. What a newer incarnation owns is let go.
  * - Sessions are renewed in the same way; a lost one stays lost.
  *
  * Everything is protected by the client's lock.
@@ -28,8 +29,8 @@ struct mrg_kept {
     size_t key_len;
     const char *name; /* Both in key. */
     const char *id;
-    char *body; /* The service with this node alone. */
-    char digest[MRG_DIGEST_MAX];
+    char *body;                  /* The service with this node alone. */
+    char digest[MRG_DIGEST_MAX]; /* Empty: to be registered as a whole. */
     int64_t ttl_ms;
     uint64_t due_ms;
     bool is_new;  /* Never was registered successfully. */
@@ -68,18 +69,25 @@ struct mrg_call;
 int mrg_kept_send(struct microreg *client, struct mrg_call *call,
                   const char *name, struct microreg_error *out_error);
 
-/* Register @json, which holds @n nodes that are claimed, and note their digests.
- * Without the lock. MICROREG_E_FENCED and the errors of calls. */
-int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,
-                  size_t n, const char *json, int64_t ttl_ms,
-                  struct microreg_error *out_error);
+/* Entries that are claimed, and until when to be done with them. */
+struct mrg_kept_job {
+    struct microreg *client;
+    struct mrg_kept *const *entries;
+    size_t n;
+    uint64_t deadline_ms;
+    struct microreg_error *error;
+};
 
-/* Renew @n entries that are claimed. Without the lock. *@out_unknown is filled
- * with true for those that must be registered again; MICROREG_E_FENCED: there
- * are such that a newer incarnation owns, marked in @out_fenced. */
-int mrg_kept_renew(struct microreg *client, struct mrg_kept *const *entries,
-                   size_t n, bool *out_unknown, bool *out_fenced,
-                   struct microreg_error *out_error);
+/* Register @json, which holds the nodes of @job, and note their digests.
+ * Without the lock. MICROREG_E_FENCED and the errors of calls. */
+int mrg_kept_post(const struct mrg_kept_job *job, const char *json,
+                  int64_t ttl_ms);
+
+/* Renew the entries of @job. Without the lock. *@out_unknown is filled with
+ * true for those that must be registered again; MICROREG_E_FENCED: there are
+ * such that a newer incarnation owns, marked in @out_fenced. */
+int mrg_kept_renew(const struct mrg_kept_job *job, bool *out_unknown,
+                   bool *out_fenced);
 
 /* When an entry that was heard of at @now_ms is to be renewed. */
 uint64_t mrg_kept_due(const struct mrg_kept *kept, uint64_t now_ms);

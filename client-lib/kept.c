@@ -96,13 +96,15 @@ int mrg_kept_send(struct microreg *client, struct mrg_call *call,
     return err;
 }
 
-int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,
-                  size_t n, const char *json, int64_t ttl_ms,
-                  struct microreg_error *out_error)
+int mrg_kept_post(const struct mrg_kept_job *job, const char *json,
+                  int64_t ttl_ms)
 {
+    struct microreg *client = job->client;
     struct mrg_text path = MRG_TEXT_INIT;
-    struct mrg_call call = {
-        .method = "POST", .body = json, .body_len = strlen(json)};
+    struct mrg_call call = {.method = "POST",
+                            .body = json,
+                            .body_len = strlen(json),
+                            .timeout_ms = mrg_ms_until(job->deadline_ms)};
     int err;
 
     mrg_text_printf(&path, "/registry?ttl=%lldms", (long long)ttl_ms);
@@ -111,12 +113,12 @@ int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,
                         (unsigned long long)client->options.incarnation);
     }
     if (path.failed) {
-        return mrg_nomem(out_error);
+        return mrg_nomem(job->error);
     }
     call.path = path.data;
-    err = mrg_kept_send(client, &call, entries[0]->name, out_error);
+    err = mrg_kept_send(client, &call, job->entries[0]->name, job->error);
     if (err == MICROREG_OK) {
-        take_digests(entries, n, call.json);
+        take_digests(job->entries, job->n, call.json);
     }
     mrg_call_deinit(&call);
     mrg_text_deinit(&path);
@@ -125,20 +127,22 @@ int mrg_kept_post(struct microreg *client, struct mrg_kept *const *entries,
 
 /* ------------------------------------------------------------- renewing */
 
-static void write_renewals(struct microreg *client,
-                           struct mrg_kept *const *entries, size_t n,
-                           struct mrg_text *out)
+static void write_renewals(const struct mrg_kept_job *job, struct mrg_text *out)
 {
+    uint64_t incarnation = job->client->options.incarnation;
+
     mrg_text_str(out, "{\"nodes\":[");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < job->n; i++) {
+        const struct mrg_kept *kept = job->entries[i];
+
         mrg_text_str(out, i == 0 ? "{\"name\":" : ",{\"name\":");
-        mrg_text_json(out, entries[i]->name, strlen(entries[i]->name));
+        mrg_text_json(out, kept->name, strlen(kept->name));
         mrg_text_str(out, ",\"id\":");
-        mrg_text_json(out, entries[i]->id, strlen(entries[i]->id));
-        mrg_text_printf(out, ",\"digest\":\"%s\"", entries[i]->digest);
-        if (client->options.incarnation != 0) {
+        mrg_text_json(out, kept->id, strlen(kept->id));
+        mrg_text_printf(out, ",\"digest\":\"%s\"", kept->digest);
+        if (incarnation != 0) {
             mrg_text_printf(out, ",\"incarnation\":%llu",
-                            (unsigned long long)client->options.incarnation);
+                            (unsigned long long)incarnation);
         }
         mrg_text_byte(out, '}');
     }
@@ -180,29 +184,30 @@ static bool is_renewal(int status, const struct mrg_json *json)
            (status == 200 || status == 409 || unknown->n > 0);
 }
 
-int mrg_kept_renew(struct microreg *client, struct mrg_kept *const *entries,
-                   size_t n, bool *out_unknown, bool *out_fenced,
-                   struct microreg_error *out_error)
+int mrg_kept_renew(const struct mrg_kept_job *job, bool *out_unknown,
+                   bool *out_fenced)
 {
     struct mrg_text body = MRG_TEXT_INIT;
     struct mrg_call call = {.method = "PUT", .path = "/registry/renew"};
     int err;
 
-    write_renewals(client, entries, n, &body);
+    write_renewals(job, &body);
     if (body.failed) {
         mrg_text_deinit(&body);
-        return mrg_nomem(out_error);
+        return mrg_nomem(job->error);
     }
+    call.timeout_ms = mrg_ms_until(job->deadline_ms);
     call.body = body.data;
     call.body_len = body.len;
     call.is_answer = is_renewal;
-    call.cancel = &client->keeper->is_stopping;
-    err = mrg_call_run(client, &call, out_error);
+    call.cancel = &job->client->keeper->is_stopping;
+    err = mrg_call_run(job->client, &call, job->error);
     if (err == MICROREG_OK) {
-        (void)mark(entries, n, mrg_json_get(call.json, "unknown"), out_unknown);
-        if (mark(entries, n, mrg_json_get(call.json, "fenced"), out_fenced) >
-            0) {
-            err = mrg_fail(out_error, MICROREG_E_FENCED,
+        (void)mark(job->entries, job->n, mrg_json_get(call.json, "unknown"),
+                   out_unknown);
+        if (mark(job->entries, job->n, mrg_json_get(call.json, "fenced"),
+                 out_fenced) > 0) {
+            err = mrg_fail(job->error, MICROREG_E_FENCED,
                            "a newer incarnation has registered this");
         }
     }

@@ -34,11 +34,23 @@ static int time_left(const struct locking *l, uint64_t most)
     return (int)(left < most ? left : most);
 }
 
+/* How long a request may take: what is left, but enough for an answer. */
+static int answer_time(const struct locking *l)
+{
+    uint64_t most = (uint64_t)l->client->options.timeout_ms;
+    uint64_t left = (uint64_t)time_left(l, most);
+    uint64_t least = most < ANSWER_MS ? most : ANSWER_MS;
+
+    return (int)(left > least ? left : least);
+}
+
 /* Ask once. MICROREG_E_REFUSED: not now. */
 static int acquire(struct locking *l, uint64_t *out_fence)
 {
     struct mrg_text path = MRG_TEXT_INIT;
-    struct mrg_call call = {.method = "PUT", .repeat = MRG_REPEATABLE};
+    struct mrg_call call = {.method = "PUT",
+                            .repeat = MRG_REPEATABLE,
+                            .timeout_ms = answer_time(l)};
     int err = mrg_key_path(&path, l->key, l->error);
 
     mrg_text_printf(&path, "?acquire=%s", l->session->id);

@@ -33,6 +33,7 @@ struct plan {
     struct mrg_kept **entries; /* NULL where there is none. */
     int64_t ttl_ms;
     unsigned flags;
+    uint64_t deadline_ms; /* Of all its requests together. */
 };
 
 static int invalid(struct plan *plan, const char *text)
@@ -209,23 +210,41 @@ static void drop_entry(struct plan *plan, size_t i)
     }
 }
 
+/* The nodes are to go, even when they cannot be claimed. */
+static void let_go(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->n; i++) {
+        const struct mrg_kept *fresh = plan->fresh[i];
+        struct mrg_kept *kept = mrg_map_get(&plan->client->keeper->entries,
+                                            fresh->key, fresh->key_len);
+
+        if (kept != NULL) {
+            kept->is_kept = false;
+        }
+    }
+}
+
 /* Take the plan's nodes for us alone, waiting for others. With @makes there is
- * an entry for each of them then. */
+ * an entry for each of them then; else nobody keeps them alive any more. */
 static int claim(struct plan *plan, bool makes)
 {
     struct microreg *client = plan->client;
-    uint64_t deadline_ms = mrg_now_ms() + (uint64_t)client->options.timeout_ms;
     int err = MICROREG_OK;
 
+    plan->deadline_ms = mrg_now_ms() + (uint64_t)client->options.timeout_ms;
     pthread_mutex_lock(&client->lock);
     if (mrg_keeper_get(client) == NULL) {
         err = mrg_nomem(plan->error);
+    } else if (!makes) {
+        let_go(plan);
     }
     while (err == MICROREG_OK && !is_free(plan)) {
         if (!mrg_cond_wait_until(&client->keeper->changed, &client->lock,
-                                 deadline_ms)) {
+                                 plan->deadline_ms)) {
             err = mrg_fail(plan->error, MICROREG_E_TIMEOUT,
-                           "another call registers the same nodes");
+                           "%s: another request about the same nodes has no "
+                           "answer yet",
+                           plan->name);
         }
     }
     if (err == MICROREG_OK && makes && !make_entries(plan)) {
@@ -258,12 +277,11 @@ static bool is_same(const struct plan *plan)
 }
 
 /* Renew them. MICROREG_E_NOTFOUND: they must be registered again. */
-static int try_renewal(struct plan *plan)
+static int try_renewal(const struct plan *plan, const struct mrg_kept_job *job)
 {
     bool unknown[NODES_MAX] = {false};
     bool fenced[NODES_MAX] = {false};
-    int err = mrg_kept_renew(plan->client, plan->entries, plan->n, unknown,
-                             fenced, plan->error);
+    int err = mrg_kept_renew(job, unknown, fenced);
 
     for (size_t i = 0; i < plan->n; i++) {
         if (unknown[i] && err == MICROREG_OK) {
@@ -319,16 +337,17 @@ static int register_plan(struct plan *plan, const char *json)
 {
     uint64_t sent_ms;
     int err = claim(plan, true);
+    const struct mrg_kept_job job = {plan->client, plan->entries, plan->n,
+                                     plan->deadline_ms, plan->error};
 
     if (err != MICROREG_OK) {
         return err;
     }
     sent_ms = mrg_now_ms();
-    err = is_same(plan) ? try_renewal(plan) : MICROREG_E_NOTFOUND;
+    err = is_same(plan) ? try_renewal(plan, &job) : MICROREG_E_NOTFOUND;
     if (err == MICROREG_E_NOTFOUND) {
         sent_ms = mrg_now_ms();
-        err = mrg_kept_post(plan->client, plan->entries, plan->n, json,
-                            plan->ttl_ms, plan->error);
+        err = mrg_kept_post(&job, json, plan->ttl_ms);
     }
     return settle(plan, err, sent_ms);
 }
@@ -385,7 +404,8 @@ static int send_delete(struct plan *plan)
 {
     struct mrg_text path = MRG_TEXT_INIT;
     struct mrg_text body = MRG_TEXT_INIT;
-    struct mrg_call call = {.method = "DELETE"};
+    struct mrg_call call = {.method = "DELETE",
+                            .timeout_ms = mrg_ms_until(plan->deadline_ms)};
     uint64_t incarnation = plan->client->options.incarnation;
     int err;
 

@@ -194,7 +194,7 @@ static int renew_session(struct microreg *client,
     int err;
 
     (void)snprintf(path, sizeof path, "/v1/session/renew/%s", session->id);
-    call.cancel = &client->keeper->is_stopping;
+    call.cancel = &session->is_closing;
     err = mrg_call_run(client, &call, &error);
     if (err != MICROREG_OK) {
         mrg_log(client, MICROREG_LOG_WARN, "cannot renew session %s: %s",
@@ -254,6 +254,7 @@ void mrg_sessions_orphan(struct microreg_session *list)
 {
     for (struct microreg_session *s = list; s != NULL; s = s->next) {
         s->is_lost = true;
+        atomic_store(&s->is_closing, true);
     }
 }
 
@@ -264,6 +265,7 @@ static bool leave_keeper(struct microreg_session *session)
     struct microreg_session **link;
     bool is_open;
 
+    atomic_store(&session->is_closing, true);
     pthread_mutex_lock(&client->lock);
     while (client->keeper != NULL && session->is_busy) {
         (void)pthread_cond_wait(&client->keeper->changed, &client->lock);

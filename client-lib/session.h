@@ -11,6 +11,7 @@ struct microreg_session {
     struct microreg *client; /* A reference. */
     char id[SESSION_ID_SIZE];
     int64_t ttl_ms;
+    atomic_bool is_closing; /* A renewal on its way is not waited for. */
 
     /* The client's lock. */
     struct microreg_session *next; /* In the keeper's list. */
