@@ -43,7 +43,7 @@ static int ask(struct microreg *client, const char *name, unsigned flags,
 static bool recall(struct microreg *client, const char *name, unsigned flags,
                    struct mrg_call *call)
 {
-    if ((flags & MICROREG_WATCHED) == 0) {
+    if ((flags & MICROREG_WATCHED) == 0 || strlen(name) > MRG_NAME_MAX) {
         return false;
     }
     call->answer.limit = MRG_TEXT_LIMIT;

@@ -143,7 +143,6 @@ static size_t on_stream_body(char *bytes, size_t size, size_t n, void *arg)
     struct microreg *client = stream->client;
     bool is_done = true;
 
-    stream->heard_ms = mrg_now_ms();
     if (stream->t.status != 200) {
         if (stream->why.len < WHY_MAX) {
             mrg_text_add(&stream->why, bytes, size * n);
@@ -229,9 +228,10 @@ void mrg_stream_fail(struct mrg_stream *stream, CURLM *multi, const char *why)
     mrg_server_failed(stream->t.server, now_ms);
     stream->n_failures++;
     atomic_fetch_add(&stream->client->stats.failovers, 1);
-    mrg_log(stream->client, MICROREG_LOG_INFO, "%s: %s: %.*s",
+    mrg_log(stream->client, MICROREG_LOG_INFO, "%s: %s: status %d: %.*s",
             stream->key != NULL ? "watch of keys" : "watch of services",
-            stream->t.server->name, (int)strcspn(said, "\r\n"), said);
+            stream->t.server->name, stream->t.status,
+            (int)strcspn(said, "\r\n"), said);
     mrg_stream_stop(stream, multi);
     stream->retry_ms = now_ms + pause_ms(stream);
 }

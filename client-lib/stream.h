@@ -7,8 +7,8 @@
  *
  * - A connection asks for each topic with the index of its view, or for a snapshot.
  *   When a topic is added, the stream connects anew a moment later.
- * - A stream that ends, says nothing sensible, or is silent for twice the time of
- *   its progress lines goes on at the next server. When all have failed it waits,
+ * - A stream that ends, says nothing sensible, or has no line for twice the time
+ *   of its progress lines goes on at the next server. When all have failed it waits,
  *   longer each time.
  * - When the names do not fit into one request, all services are asked for, and
  *   those that nobody watches are ignored.
@@ -41,7 +41,7 @@ struct mrg_stream {
     struct mrg_arena arena;
     struct mrg_pending *pending;
     size_t n_pending, pending_size, pending_bytes;
-    uint64_t heard_ms;
+    uint64_t heard_ms; /* When the last line came. */
     unsigned n_failures; /* Since it was last synced. */
 };
 

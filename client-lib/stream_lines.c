@@ -173,6 +173,7 @@ static bool read_line(struct mrg_stream *stream, const char *text, size_t len)
     if (len == 0 || (len == 1 && text[0] == '\r')) {
         return true;
     }
+    stream->heard_ms = mrg_now_ms();
     err = mrg_line_parse(&stream->arena, text, len, &line);
     if (err == MICROREG_E_NOMEM) {
         is_done = wrong(stream, "out of memory");

@@ -205,6 +205,9 @@ static void fill_from_all(struct mrg_stream *stream, struct mrg_topic *topic)
         all->index == 0) {
         return;
     }
+    if (stream->n_pending > 0) {
+        return; /* Of that revision it would get only the rest. */
+    }
     while ((object = mrg_map_next(&all->view, &at)) != NULL) {
         if (strcmp(mrg_object_name(object), topic->name) != 0) {
             continue;

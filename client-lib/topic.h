@@ -20,6 +20,9 @@
 #include "client.h"
 #include "object.h"
 
+/* The servers' limit: one name more than that, and they refuse the stream. */
+#define MRG_NAME_MAX 160
+
 struct mrg_stream;
 
 struct mrg_topic {

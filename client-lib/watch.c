@@ -98,6 +98,11 @@ int microreg_watch_open(struct microreg *client, const char *service,
         return mrg_fail(out_error, MICROREG_E_INVALID,
                         "the name of the service is not UTF-8");
     }
+    if (strlen(name) > MRG_NAME_MAX) {
+        return mrg_fail(out_error, MICROREG_E_INVALID,
+                        "the name of the service has more than %d bytes",
+                        MRG_NAME_MAX);
+    }
     return open_watch(client, name, false, flags, out_watch, out_error);
 }
 
@@ -152,6 +157,24 @@ static int take_event(struct microreg_watch *watch, int timeout_ms,
     return MICROREG_E_STOPPED;
 }
 
+/* The event that was taken is `current`, and could not be handed out. */
+static void owe(struct microreg_watch *watch)
+{
+    pthread_mutex_lock(&watch->client->lock);
+    watch->is_owed = true;
+    mrg_watch_wake(watch);
+    pthread_mutex_unlock(&watch->client->lock);
+}
+
+static int take_owed(struct microreg_watch *watch)
+{
+    watch->is_owed = false;
+    if (watch->n_queued == 0) {
+        quiet(watch);
+    }
+    return MICROREG_OK;
+}
+
 /* Take the next event as `current`, whose object stays until the next call. */
 static int next_event(struct microreg_watch *watch, int timeout_ms,
                       struct microreg_error *out_error)
@@ -160,13 +183,17 @@ static int next_event(struct microreg_watch *watch, int timeout_ms,
     int err;
 
     pthread_mutex_lock(&watch->client->lock);
-    mrg_object_unref(watch->object);
-    watch->object = NULL;
-    err = take_event(watch, timeout_ms, &event);
-    if (err == MICROREG_OK) {
-        watch->object = event.object;
-        watch->current =
-            (struct microreg_event){event.action, event.index, NULL, NULL};
+    if (watch->is_owed && watch->topic != NULL) {
+        err = take_owed(watch);
+    } else {
+        mrg_object_unref(watch->object);
+        watch->object = NULL;
+        err = take_event(watch, timeout_ms, &event);
+        if (err == MICROREG_OK) {
+            watch->object = event.object;
+            watch->current =
+                (struct microreg_event){event.action, event.index, NULL, NULL};
+        }
     }
     pthread_mutex_unlock(&watch->client->lock);
     switch (err) {
@@ -215,6 +242,7 @@ int microreg_watch_next(struct microreg_watch *watch, int timeout_ms,
     if (err == MICROREG_OK && watch->object != NULL) {
         err = read_object(watch);
         if (err != MICROREG_OK) {
+            owe(watch);
             return mrg_fail(out_error, err, "the event of %s: %s",
                             mrg_object_name(watch->object),
                             microreg_strerror(err));
@@ -264,6 +292,7 @@ int microreg_watch_next_json(struct microreg_watch *watch, int timeout_ms,
     json = mrg_text_take(&text, out_len);
     mrg_text_deinit(&text);
     if (json == NULL) {
+        owe(watch);
         return mrg_nomem(out_error);
     }
     *out_json = json;

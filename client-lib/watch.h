@@ -44,6 +44,7 @@ struct microreg_watch {
     struct microreg_event current;
     struct microreg_service service;
     struct mrg_object *object;
+    bool is_owed; /* `object` was taken, but could not be handed out. */
 };
 
 /* Queue an event. */

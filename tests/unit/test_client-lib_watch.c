@@ -12,9 +12,10 @@
 
 #include <cmocka.h>
 
+#include "client-lib/mem.h"
 #include "tests/unit/client_server.h"
 
-#define WAIT_MS 10000
+#define WAIT_MS 5000
 #define N_OF(array) ((int)(sizeof(array) / sizeof *(array)))
 
 /* The event of a node of service "a". */
@@ -32,7 +33,8 @@ struct fixture {
     struct microreg_watch *watch;
 };
 
-static void begin(struct fixture *f, const char *const *answers, int n)
+static void begin_watch(struct fixture *f, const char *name,
+                        const char *const *answers, int n)
 {
     struct microreg_options options = MICROREG_OPTIONS_INIT;
     struct microreg_error error;
@@ -42,8 +44,13 @@ static void begin(struct fixture *f, const char *const *answers, int n)
     options.progress_ms = 1000;
     assert_int_equal(microreg_open(&options, &f->client, &error), MICROREG_OK);
     assert_int_equal(
-        microreg_watch_open(f->client, "a", MICROREG_MARKS, &f->watch, &error),
+        microreg_watch_open(f->client, name, MICROREG_MARKS, &f->watch, &error),
         MICROREG_OK);
+}
+
+static void begin(struct fixture *f, const char *const *answers, int n)
+{
+    begin_watch(f, "a", answers, n);
 }
 
 static void end(struct fixture *f)
@@ -71,6 +78,24 @@ static void expect(struct fixture *f, enum microreg_action action,
     }
     assert_string_equal(event->service->nodes[0].id, id);
     assert_string_equal(event->service->nodes[0].metadata[0].value, n);
+}
+
+/* Read until "x" and "y" are told with these numbers. */
+static void expect_view(struct fixture *f, const char *x, const char *y)
+{
+    const struct microreg_event *event;
+    char seen_x[8] = "";
+    char seen_y[8] = "";
+
+    while (strcmp(seen_x, x) != 0 || strcmp(seen_y, y) != 0) {
+        const struct microreg_node *node;
+
+        assert_int_equal(microreg_watch_next(f->watch, WAIT_MS, &event, NULL),
+                         MICROREG_OK);
+        node = &event->service->nodes[0];
+        snprintf(node->id[0] == 'x' ? seen_x : seen_y, sizeof seen_x, "%s",
+                 node->metadata[0].value);
+    }
 }
 
 static void expect_nothing(struct fixture *f)
@@ -240,6 +265,34 @@ static void a_view_is_rendered_like_an_answer(void **state)
     end(&f);
 }
 
+/* A watch that begins in the middle of a revision misses nothing of it. */
+static void a_watch_can_begin_within_a_revision(void **state)
+{
+    static const char *const answers[] = {
+        FAKE_STREAM NODE(5, "create", MORE, "x", "1") MARK(5, "synced"),
+        FAKE_STREAM NODE(7, "create", MORE, "x", "3")
+            NODE(7, "create", MORE, "y", "1") MARK(7, "synced")};
+    struct microreg_error error;
+    struct fixture f;
+    struct fixture one;
+
+    (void)state;
+    begin_watch(&f, NULL, answers, N_OF(answers));
+    one = f;
+    expect(&f, MICROREG_CREATE, 5, "x", "1");
+    expect(&f, MICROREG_SYNCED, 5, "", "");
+    fake_send(&f.fake, 1,
+              NODE(6, "update", "", "x", "2")
+                  NODE(7, "update", MORE, "x", "3"));
+    expect(&f, MICROREG_UPDATE, 6, "x", "2");
+    assert_int_equal(microreg_watch_open(f.client, "a", 0, &one.watch, &error),
+                     MICROREG_OK);
+    fake_send(&f.fake, 1, NODE(7, "create", "", "y", "1"));
+    expect_view(&one, "3", "1");
+    microreg_watch_close(one.watch);
+    end(&f);
+}
+
 /* The descriptor is readable as long as something is to be read. */
 static void the_descriptor_tells_what_next_would_do(void **state)
 {
@@ -311,6 +364,109 @@ static void garbage_is_survived(void **state)
     end(&f);
 }
 
+/* Bytes that never become a line are no sign of life. */
+static void who_sends_no_line_is_left(void **state)
+{
+    static const char *const answers[] = {
+        FAKE_STREAM "{\"index\":",
+        FAKE_STREAM NODE(5, "create", MORE, "x", "1") MARK(5, "synced")};
+    struct fixture f;
+
+    (void)state;
+    begin(&f, answers, N_OF(answers));
+    for (int i = 0; i < 40 && fake_count(&f.fake) < 2; i++) {
+        fake_send(&f.fake, 1, " ");
+        (void)poll(NULL, 0, 100);
+    }
+    assert_int_equal(fake_count(&f.fake), 2);
+    expect(&f, MICROREG_CREATE, 5, "x", "1");
+    end(&f);
+}
+
+/* An update of "x" to @n in revision 5 + @n. */
+static void send_update(struct fixture *f, int n)
+{
+    char line[256];
+
+    snprintf(line, sizeof line,
+             "{\"index\":%d,\"action\":\"update\",\"service\":{\"name\":\"a\","
+             "\"version\":\"1\","
+             "\"nodes\":[{\"id\":\"x\",\"metadata\":{\"n\":\"%d\"}}]}}\n",
+             5 + n, n);
+    fake_send(&f->fake, 1, line);
+}
+
+/* Whichever allocation fails: the event is told by the next call. */
+static void a_lack_of_memory_loses_no_event(void **state)
+{
+    static const char *const answers[] = {
+        FAKE_STREAM NODE(5, "create", MORE, "x", "0") MARK(5, "synced")};
+    struct pollfd poller = {.events = POLLIN};
+    struct fixture f;
+    int n_told = 0;
+
+    (void)state;
+    begin(&f, answers, N_OF(answers));
+    poller.fd = microreg_watch_fd(f.watch);
+    expect(&f, MICROREG_CREATE, 5, "x", "0");
+    expect(&f, MICROREG_SYNCED, 5, "", "");
+    for (int n = 1; n_told < 2; n++) {
+        const struct microreg_event *event;
+        char text[16];
+        char *json;
+        size_t len;
+        int err;
+
+        send_update(&f, n);
+        assert_int_equal(poll(&poller, 1, WAIT_MS), 1);
+        mrg_mem_fail_at((n + 1) / 2);
+        err = n % 2 == 0
+                  ? microreg_watch_next(f.watch, 0, &event, NULL)
+                  : microreg_watch_next_json(f.watch, 0, &json, &len, NULL);
+        mrg_mem_fail_at(0);
+        snprintf(text, sizeof text, "%d", n);
+        if (err != MICROREG_OK) {
+            assert_int_equal(err, MICROREG_E_NOMEM);
+            assert_int_equal(poll(&poller, 1, 0), 1);
+            expect(&f, MICROREG_UPDATE, (uint64_t)n + 5, "x", text);
+            n_told = 0;
+        } else if (n % 2 != 0) {
+            assert_non_null(strstr(json, text));
+            microreg_free(json);
+            n_told++;
+        } else {
+            n_told++;
+        }
+        expect_nothing(&f);
+        assert_true(n < 200);
+    }
+    end(&f);
+}
+
+/* A name that servers refuse would end the stream of all watches. */
+static void a_name_that_is_too_long_is_refused(void **state)
+{
+    static const char *const answers[] = {
+        FAKE_STREAM NODE(5, "create", MORE, "x", "1") MARK(5, "synced")};
+    char name[162];
+    struct microreg_error error;
+    struct microreg_watch *other;
+    struct fixture f;
+
+    (void)state;
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    begin(&f, answers, N_OF(answers));
+    assert_int_equal(microreg_watch_open(f.client, name, 0, &other, &error),
+                     MICROREG_E_INVALID);
+    assert_non_null(strstr(error.text, "160"));
+    name[160] = '\0';
+    assert_int_equal(microreg_watch_open(f.client, name, 0, &other, &error),
+                     MICROREG_OK);
+    microreg_watch_close(other);
+    end(&f);
+}
+
 /* Nobody there: a watch opens, says nothing, and ends when its client does. */
 static void a_watch_without_servers_can_be_closed(void **state)
 {
@@ -341,9 +497,13 @@ int main(void)
         cmocka_unit_test(half_a_snapshot_is_not_told),
         cmocka_unit_test(watches_share_one_stream),
         cmocka_unit_test(a_view_is_rendered_like_an_answer),
+        cmocka_unit_test(a_watch_can_begin_within_a_revision),
         cmocka_unit_test(the_descriptor_tells_what_next_would_do),
         cmocka_unit_test(silence_ends_a_connection),
         cmocka_unit_test(garbage_is_survived),
+        cmocka_unit_test(who_sends_no_line_is_left),
+        cmocka_unit_test(a_lack_of_memory_loses_no_event),
+        cmocka_unit_test(a_name_that_is_too_long_is_refused),
         cmocka_unit_test(a_watch_without_servers_can_be_closed),
     };
 
