@@ -12,12 +12,12 @@
 //
 // # Transports
 //
-// With cgo the C library libmicroreg does the work. Its sources are part of this
+// On Linux, with cgo, the C library libmicroreg does the work. Its sources are part of this
 // module and are compiled with the program, so a C compiler and libcurl's
 // headers are all that is needed; the build tag libmicroreg takes the installed
-// library instead, by pkg-config. Without cgo (CGO_ENABLED=0), with the build
-// tag microreg_purego, and whenever a *tls.Config is given, net/http does it.
-// Both behave alike and are tested alike.
+// library instead, by pkg-config. On other systems, without cgo (CGO_ENABLED=0),
+// with the build tag microreg_purego, and whenever a *tls.Config is given, net/http
+// does it. Both behave alike and are tested alike.
 //
 // # What holds
 //

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-//go:build unix && !libmicroreg && !microreg_purego
+//go:build linux && !libmicroreg && !microreg_purego
 
 /*
  * The C library, compiled into the Go package: so `go get` is enough where a C

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-//go:build unix && !microreg_purego
+//go:build linux && !microreg_purego
 
 #include "wire_c.h"
 

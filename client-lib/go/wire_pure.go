@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !cgo || !unix || microreg_purego
+//go:build !cgo || !linux || microreg_purego
 
 package microreg
 

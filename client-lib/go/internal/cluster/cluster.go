@@ -118,7 +118,7 @@ func (c *Cluster) Run(i int) {
 	defer log.Close()
 	cmd := exec.Command(binary(), args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	DieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}

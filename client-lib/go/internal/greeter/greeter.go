@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -205,7 +204,7 @@ func (g *game) start(name string) *exec.Cmd {
 		fmt.Sprintf("--register_ttl=%d", ttl/time.Second))
 	cmd.Env = append(os.Environ(), "MICROREG_GREETER=server")
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cluster.DieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		g.Fatal(err)
 	}
