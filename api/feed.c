@@ -147,6 +147,7 @@ void feed_arm(struct api_feed *feed)
             feed_refresh(feed); /* It changed in between. */
         } else {
             feed->failure = err;
+            wake_readers(feed); /* To hear of it. */
         }
     }
 }
@@ -202,9 +203,6 @@ static void serve(struct api_feed *feed)
     disarm_fired(feed);
     feed_refresh(feed);
     feed_arm(feed);
-    if (feed->failure != MR_OK) {
-        wake_readers(feed);
-    }
     pthread_mutex_unlock(&feed->lock);
 }
 

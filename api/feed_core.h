@@ -69,7 +69,8 @@ void feed_leave(struct api_feed *feed);
  * them; with the lock held. What has no memory now is for them to try again. */
 void feed_refresh(struct api_feed *feed);
 
-/* Wait for every topic that is not waited for; with the lock held. */
+/* Wait for every topic that is not waited for; with the lock held. When that
+ * fails so does the feed, and its readers are woken. */
 void feed_arm(struct api_feed *feed);
 
 #endif /* API_FEED_CORE_H */

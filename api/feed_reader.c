@@ -20,6 +20,11 @@ struct reading {
 
 /* ------------------------------------------------------------- beginnings */
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static bool on_change(void *arg, const struct mr_kv_change *change)
 {
     struct reading *reading = arg;
@@ -49,6 +54,17 @@ static uint64_t first_index(const struct api_watch_spec *spec)
     return least;
 }
 
+/* The greatest index that @spec names; 0: none. */
+static uint64_t last_index(const struct api_watch_spec *spec)
+{
+    uint64_t greatest = spec->index;
+
+    for (size_t i = 0; i < spec->n_names; i++) {
+        greatest = later(greatest, spec->names[i].index);
+    }
+    return greatest;
+}
+
 /* Whether something of @spec begins with a snapshot. */
 static bool wants_snapshot(const struct api_watch_spec *spec)
 {
@@ -71,8 +87,8 @@ static enum mr_err resume(struct api_feeds *feeds, struct reading *reading,
         topics, api_watch_topics(spec, true, topics), first_index(spec)};
     enum mr_err err;
 
-    if (query.after > reading->last) {
-        return MR_E_INVALID;
+    if (last_index(spec) > reading->last) {
+        return MR_E_INVALID; /* Of another state: the others say nothing. */
     }
     reading->render.is_resuming = true;
     err =
@@ -219,7 +235,7 @@ static enum mr_err make_progress(struct api_feed *feed, uint64_t revision,
     struct feed_render render;
     enum mr_err err = MR_E_NOMEM;
 
-    revision = feed->upto > revision ? feed->upto : revision;
+    revision = later(revision, feed->upto);
     if (feed_render_init(&render, &feed->spec, 0)) {
         feed_render_mark(&render, "progress", revision);
         err =
@@ -257,6 +273,8 @@ static enum mr_err take_or_park(struct api_reader *reader, bool wants_progress,
     } else if (!*out_is_behind && wants_progress) {
         err = make_progress(feed, reader->revision, &text);
     } else if (!*out_is_behind) {
+        /* What it has not missed need not be remembered for it. */
+        reader->revision = later(reader->revision, feed->upto);
         mr_list_push(&feed->parked, &reader->link);
     }
     pthread_mutex_unlock(&feed->lock);

@@ -104,7 +104,8 @@ static enum mr_err wait_for_news(struct api_stream *s)
     return err;
 }
 
-/* Get the next text, or suspend the connection: then s->text stays NULL. */
+/* Get the next text, or suspend the connection: then s->text stays NULL.
+ * MR_E_CLOSED: the service ends, or the client is gone. */
 static enum mr_err next_text(struct api_stream *s)
 {
     struct api_http *x = s->x;
@@ -123,7 +124,7 @@ static enum mr_err next_text(struct api_stream *s)
         }
         if (err != MR_OK || s->text != NULL) {
             api_wait_disarm(x);
-            return err;
+            return err == MR_E_CANCELED ? MR_E_CLOSED : err;
         }
         if (atomic_load(&x->wait_state) != API_WAIT_WOKEN) {
             MHD_suspend_connection(x->connection);

@@ -516,6 +516,27 @@ static void service_that_joins_a_stream_begins_with_its_snapshot(void **state)
     close_stream(s);
 }
 
+/* One index of several that never was is enough: who has seen it has seen
+ * another state. */
+static void service_with_an_index_that_never_was_is_reset(void **state)
+{
+    struct fixture *f = *state;
+
+    registry(f, "a", "a1");
+    registry(f, "b", "b1");
+    unsigned long long index = mr_kv_revision(f->kv);
+    struct stream *s =
+        post_stream(f, text("[{\"name\":\"a\",\"index\":%llu},{\"name\":\"b\","
+                            "\"index\":%llu}]",
+                            index, index + 1000));
+
+    expect_line(s, "reset", index, true);
+    expect_node(s, "create", true, "a", "a1");
+    expect_node(s, "create", true, "b", "b1");
+    expect_line(s, "synced", index, false);
+    close_stream(s);
+}
+
 /* ------------------------------------------------------------- formats */
 
 static void server_sent_events_carry_ids_and_resume(void **state)
@@ -687,6 +708,7 @@ int main(void)
         with_service(node_that_gets_another_version_leaves_the_old_one),
         with_service(registry_hears_of_what_it_shows_only),
         with_service(service_that_joins_a_stream_begins_with_its_snapshot),
+        with_service(service_with_an_index_that_never_was_is_reset),
         with_service(server_sent_events_carry_ids_and_resume),
         with_service(silence_is_broken_by_progress),
         with_service(bad_requests_say_what_is_wrong),
