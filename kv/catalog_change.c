@@ -176,7 +176,7 @@ static void replace_service(struct kv_batch *b, struct found_service *found,
     if (!is_indexed) {
         kv_index_service(&b->tx, &b->tallies, service, true);
     }
-    if (old != NULL && !is_indexed) {
+    if (old != NULL && (!is_indexed || strcmp(old->name, service->name) != 0)) {
         touch_shown_checks(b, service);
     }
     if (is_moved) {

@@ -55,6 +55,7 @@ struct mr_kv_waiter {
     mr_kv_wake_cb wake;  /* Set by the owner. */
     struct mr_list link; /* In the topic's list while parked. */
     void *topic;
+    uint64_t quiet;
 };
 
 /* Park @waiter until @topic changes. The view it was answered from had
@@ -71,6 +72,11 @@ MR_MUST_CHECK enum mr_err mr_kv_wait(struct mr_kv *kv,
 /* Take @waiter back. true: it was parked and wake will not be called any more.
  * false: it has fired, or is firing right now. Any thread. */
 bool mr_kv_wait_cancel(struct mr_kv *kv, struct mr_kv_waiter *waiter);
+
+/* Up to which revision nothing of its topic has changed since @waiter was
+ * parked, which it must have been: it grows until it fires. So who reads the
+ * history when it fires need not read, nor find, what came before. Any thread. */
+uint64_t mr_kv_wait_quiet(struct mr_kv *kv, const struct mr_kv_waiter *waiter);
 
 /* A guard; reference-counted by the hub and its owner, because both may be the
  * last to let go. */

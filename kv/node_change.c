@@ -265,6 +265,10 @@ static void write_node(struct kv_batch *b, const struct kv_row_key *k,
     b->meta.nodes += old == NULL ? 1 : 0;
     kv_node_touch(b, node->name);
     kv_node_bump_services(b, node->name);
+    if (old != NULL && strcmp(old->name, node->name) != 0) {
+        b->meta.checks_rev = b->meta.revision; /* They show its name. */
+        kv_batch_touch(b, MR_KV_TOPIC_CHECKS, mr_slice(NULL, 0));
+    }
 }
 
 static void ensure_node(struct kv_batch *b, const Mr__Node *node,

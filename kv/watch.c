@@ -317,6 +317,14 @@ static void spoil_guards(struct kv_hub_topic *topic)
     }
 }
 
+static uint64_t quiet_upto(const struct kv_hub *hub,
+                           const struct mr_kv_waiter *waiter)
+{
+    return waiter->topic != NULL && hub->visible > waiter->quiet
+               ? hub->visible
+               : waiter->quiet;
+}
+
 static void fire_topic(struct kv_hub *hub, struct kv_hub_topic **at)
 {
     struct mr_list *link;
@@ -324,7 +332,11 @@ static void fire_topic(struct kv_hub *hub, struct kv_hub_topic **at)
     spoil_guards(*at);
     MR_LIST_FOREACH(link, &(*at)->waiters)
     {
-        mr_container_of(link, struct mr_kv_waiter, link)->topic = NULL;
+        struct mr_kv_waiter *waiter =
+            mr_container_of(link, struct mr_kv_waiter, link);
+
+        waiter->quiet = quiet_upto(hub, waiter);
+        waiter->topic = NULL;
     }
     mr_list_move(&hub->firing, &(*at)->waiters);
     remove_topic(hub, at);
@@ -447,6 +459,7 @@ static enum mr_err park(struct kv_hub *hub, struct mr_kv_waiter *waiter,
 
     mr_list_init(&waiter->link);
     waiter->topic = NULL;
+    waiter->quiet = revision;
     if (hub->n_waiters >= KV_HUB_WAITERS_MAX) {
         return MR_E_BUSY;
     }
@@ -474,6 +487,16 @@ enum mr_err mr_kv_wait(struct mr_kv *kv, struct mr_kv_waiter *waiter,
     err = park(&kv->hub, waiter, topic, revision);
     unlock(&kv->hub);
     return err;
+}
+
+uint64_t mr_kv_wait_quiet(struct mr_kv *kv, const struct mr_kv_waiter *waiter)
+{
+    uint64_t revision;
+
+    lock(&kv->hub);
+    revision = quiet_upto(&kv->hub, waiter);
+    unlock(&kv->hub);
+    return revision;
 }
 
 bool mr_kv_wait_cancel(struct mr_kv *kv, struct mr_kv_waiter *waiter)

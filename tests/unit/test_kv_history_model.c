@@ -526,11 +526,86 @@ static void random_command(Mr__Command *cmd)
     makers[pick(MR_ARRAY_LEN(makers))](cmd);
 }
 
+/* ------------------------------------------------------------ waking */
+
+/* What a feed may wait for. */
+static const struct {
+    enum mr_kv_topic_kind kind;
+    const char *name;
+} waits[] = {
+    {MR_KV_TOPIC_PREFIX, ""},      {MR_KV_TOPIC_PREFIX, "a/"},
+    {MR_KV_TOPIC_KEY, "a/b"},      {MR_KV_TOPIC_NODES, ""},
+    {MR_KV_TOPIC_CHECKS, ""},      {MR_KV_TOPIC_SERVICES, ""},
+    {MR_KV_TOPIC_CATALOG, ""},     {MR_KV_TOPIC_SERVICE, "web"},
+    {MR_KV_TOPIC_SERVICE, "DB"},   {MR_KV_TOPIC_SERVICE, "a.b.c"},
+    {MR_KV_TOPIC_NODE, "alpha"},   {MR_KV_TOPIC_NODE, "beta"},
+    {MR_KV_TOPIC_NODE, "gamma.x"},
+};
+
+struct waiter {
+    struct mr_kv_waiter base;
+    bool has_fired;
+};
+
+static void on_wake(struct mr_kv_waiter *base)
+{
+    mr_container_of(base, struct waiter, base)->has_fired = true;
+}
+
+static struct mr_kv_topic topic_of(size_t i)
+{
+    return (struct mr_kv_topic){waits[i].kind, mr_slice_str(waits[i].name)};
+}
+
+static void park(struct mr_kv *kv, struct waiter *waiters)
+{
+    for (size_t i = 0; i < MR_ARRAY_LEN(waits); i++) {
+        struct mr_kv_topic topic = topic_of(i);
+
+        waiters[i] = (struct waiter){.base.wake = on_wake};
+        assert_int_equal(
+            mr_kv_wait(kv, &waiters[i].base, &topic, mr_kv_revision(kv)),
+            MR_OK);
+    }
+}
+
+static bool count(void *arg, const struct mr_kv_change *change)
+{
+    (void)change;
+    ++*(size_t *)arg;
+    return true;
+}
+
+/* Nothing is recorded after @revision for which nobody is woken, or which is
+ * said to have been quiet. */
+static void check_woken(struct mr_kv *kv, struct waiter *waiters,
+                        uint64_t revision)
+{
+    for (size_t i = 0; i < MR_ARRAY_LEN(waits); i++) {
+        struct mr_kv_topic topic = topic_of(i);
+        struct mr_kv_history_query query = {&topic, 1, revision};
+        uint64_t upto;
+        size_t n = 0;
+
+        assert_int_equal(mr_kv_history_read(kv, &query, count, &n, &upto),
+                         MR_OK);
+        assert_int_equal(mr_kv_wait_quiet(kv, &waiters[i].base),
+                         waiters[i].has_fired ? revision : upto);
+        if (n > 0 && !waiters[i].has_fired) {
+            fail_msg("%zu changes of topic %d \"%s\" woke nobody", n,
+                     (int)waits[i].kind, waits[i].name);
+        }
+        assert_int_equal(mr_kv_wait_cancel(kv, &waiters[i].base),
+                         !waiters[i].has_fired);
+    }
+}
+
 /* ------------------------------------------------------------ tests */
 
 static void state_and_history_make_the_later_state(void **state)
 {
     static struct objects kept[N_KEPT];
+    static struct waiter waiters[MR_ARRAY_LEN(waits)];
     struct fixture *f = *state;
     const char *seed = getenv("KV_SEED");
 
@@ -539,8 +614,10 @@ static void state_and_history_make_the_later_state(void **state)
         write_down(f->kv, &kept[i]);
     }
     for (int step = 0; step < N_STEPS; step++) {
+        uint64_t revision = mr_kv_revision(f->kv);
         unsigned n = 1 + pick(6);
 
+        park(f->kv, waiters);
         assert_int_equal(mr_kv_batch_begin(f->kv), MR_OK);
         while (n-- > 0) {
             Mr__Command cmd;
@@ -549,6 +626,7 @@ static void state_and_history_make_the_later_state(void **state)
             (void)fx_step(f, &cmd);
         }
         assert_int_equal(mr_kv_batch_commit(f->kv, ++f->index, 1), MR_OK);
+        check_woken(f->kv, waiters, revision);
         if (pick(10) == 0) {
             verify(f->kv, &kept[pick(N_KEPT)]);
         }

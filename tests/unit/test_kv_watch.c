@@ -122,6 +122,24 @@ static void instance_wakes_what_lists_it(void **state)
     check_woken(f, w, "10110111");
 }
 
+/* What others did meanwhile is nothing to it. */
+static void quiet_grows_until_the_topic_changes(void **state)
+{
+    struct fixture *f = *state;
+    struct waiter w = {.woken = 0};
+    uint64_t start = mr_kv_revision(f->kv);
+
+    assert_int_equal(wait_for(f, &w, MR_KV_TOPIC_KEY, "a", start), MR_OK);
+    assert_int_equal(mr_kv_wait_quiet(f->kv, &w.w), start);
+    (void)fx_put(f, "b", "1");
+    (void)fx_put(f, "b", "2");
+    assert_int_equal(mr_kv_wait_quiet(f->kv, &w.w), start + 2);
+    (void)fx_put(f, "a", "1");
+    assert_int_equal(atomic_load(&w.woken), 1);
+    (void)fx_put(f, "b", "3");
+    assert_int_equal(mr_kv_wait_quiet(f->kv, &w.w), start + 2);
+}
+
 /* Who asks with an outdated revision is told to look again. */
 static void outdated_waiter_is_not_parked(void **state)
 {
@@ -430,6 +448,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(key_wakes_itself_and_its_prefixes),
         TEST(instance_wakes_what_lists_it),
+        TEST(quiet_grows_until_the_topic_changes),
         TEST(outdated_waiter_is_not_parked),
         TEST(guard_turns_stale_once),
         TEST(many_waiters_are_woken_once),
