@@ -91,7 +91,6 @@ struct api_http {
     struct MHD_Response *made; /* The answer while the body is dropped. */
 
     /* Reading. */
-    bool is_ready; /* The local state is fresh enough for the mode. */
     bool is_timed_out;
     bool known_leader;
     uint64_t last_contact_ms;
@@ -133,6 +132,7 @@ struct api_http {
         struct mr_kv_waiter waiter;
     } op;
     uint64_t wait_until_ms; /* 0: not waited yet. */
+    unsigned n_looks; /* In a row, at a topic that changes all the time. */
     enum mr_err op_err;
     char *op_text;
     union {
@@ -254,7 +254,7 @@ void api_wake(struct api_http *x);
 void api_wake_now(struct api_http *x);
 
 /* Wait on x->topic until it changes from @revision, the wait is over or the
- * client is gone. False: it cannot wait or need not, look again at once when
+ * client is gone; for a short time only when it changes all the time. False: it cannot wait or need not, look again at once when
  * *@out_err is MR_OK. */
 bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err);
 

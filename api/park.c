@@ -23,6 +23,10 @@
 #define DIRECT_MAX 512
 #define STACK_SIZE ((size_t)128 * 1024)
 
+/* A blocking query looks again so many times in a row, then after a rest. */
+#define LOOKS_MAX 3
+#define REST_MS 20
+
 /* So many leave the park under one lock, and then go on. */
 #define BATCH 128
 
@@ -196,14 +200,15 @@ static void watch_client(struct api_park *park, struct api_http *x, int fd)
     x->watched_fd = fd;
 }
 
-enum mr_err api_park_add(struct api_park *park, struct api_http *x)
+enum mr_err api_park_add(struct api_park *park, struct api_http *x,
+                         uint64_t until_ms)
 {
     int fd = api_http_fd(x);
     enum mr_err err = MR_E_CANCELED;
 
     pthread_mutex_lock(&park->lock);
     if (!park->is_closing) {
-        err = mr_heap_push(&park->deadlines, &x->deadline, x->wait_until_ms);
+        err = mr_heap_push(&park->deadlines, &x->deadline, until_ms);
     }
     if (err == MR_OK) {
         watch_client(park, x, fd);
@@ -286,28 +291,50 @@ static void cancel_waiter(struct api_http *x)
     }
 }
 
+/* Wait for a change of x->topic after @revision; *@out_until_ms: no longer than
+ * that. A topic that changes each time while the answer is rendered is waited
+ * for by the clock alone, or the worker would do nothing else. */
+static enum mr_err wait_for_change(struct api_http *x, uint64_t revision,
+                                   uint64_t *out_until_ms)
+{
+    struct mr_kv_topic topic = {x->topic.kind,
+                                mr_slice(x->topic.name, x->topic.name_len)};
+    enum mr_err err;
+
+    *out_until_ms = x->wait_until_ms;
+    atomic_store(&x->waiter_fired, false);
+    x->op.waiter = (struct mr_kv_waiter){.wake = on_change};
+    err = mr_kv_wait(x->req.options->kv, &x->op.waiter, &topic, revision);
+    if (err == MR_E_EXISTS && ++x->n_looks > LOOKS_MAX) {
+        uint64_t rested_ms = mr_now_ms(x->req.options->clock) + REST_MS;
+
+        atomic_store(&x->waiter_fired, true); /* There is none. */
+        *out_until_ms =
+            rested_ms < x->wait_until_ms ? rested_ms : x->wait_until_ms;
+        err = MR_OK;
+    }
+    x->n_looks = err == MR_OK ? 0 : x->n_looks;
+    return err;
+}
+
 bool api_block(struct api_http *x, uint64_t revision, enum mr_err *out_err)
 {
     struct mr_api *api = x->req.api;
-    struct mr_kv_topic topic = {x->topic.kind,
-                                mr_slice(x->topic.name, x->topic.name_len)};
+    uint64_t until_ms;
 
     if (x->wait_until_ms == 0) {
         x->wait_until_ms = end_of_wait(x);
     }
     api_wait_arm(x);
-    atomic_store(&x->waiter_fired, false);
     x->has_left_park = false;
-    x->op.waiter = (struct mr_kv_waiter){.wake = on_change};
-    enum mr_err err =
-        mr_kv_wait(x->req.options->kv, &x->op.waiter, &topic, revision);
+    enum mr_err err = wait_for_change(x, revision, &until_ms);
 
     if (err != MR_OK) {
         api_wait_disarm(x);
         *out_err = err == MR_E_EXISTS ? MR_OK : err;
         return false;
     }
-    err = api_park_add(api->park, x);
+    err = api_park_add(api->park, x, until_ms);
     if (err != MR_OK) {
         cancel_waiter(x);
         api_wait_disarm(x);

@@ -34,10 +34,10 @@ void api_park_stop(struct api_park *park);
  * on. False: it was woken in between, let it go on. Worker. */
 bool api_park_enter(struct api_park *park, struct api_http *x);
 
-/* Wake @x at x->wait_until_ms, and when its client goes away (x->is_client_gone).
+/* Wake @x at @until_ms, and when its client goes away (x->is_client_gone).
  * MR_E_CANCELED: the service is ending. MR_E_NOMEM. Worker. */
 MR_MUST_CHECK enum mr_err api_park_add(struct api_park *park,
-                                       struct api_http *x);
+                                       struct api_http *x, uint64_t until_ms);
 
 /* The end of that. Worker. */
 void api_park_remove(struct api_http *x);

@@ -82,8 +82,8 @@ static enum mr_err start_waiting(struct api_relay_exchange *r)
     struct api_http *x = r->x;
     enum mr_err err;
 
-    x->wait_until_ms = mr_now_ms(x->req.options->clock) + WAIT_MS;
-    err = api_park_add(x->req.api->park, x);
+    err = api_park_add(x->req.api->park, x,
+                       mr_now_ms(x->req.options->clock) + WAIT_MS);
     r->is_waiting = err == MR_OK;
     return err;
 }

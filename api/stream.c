@@ -95,10 +95,11 @@ static enum mr_err wait_for_news(struct api_stream *s)
     struct api_http *x = s->x;
     enum mr_err err = MR_OK;
 
-    x->wait_until_ms = mr_now_ms(x->req.options->clock) + s->progress_ms;
-    atomic_store(&x->quiet_until_ms, x->wait_until_ms);
+    uint64_t until_ms = mr_now_ms(x->req.options->clock) + s->progress_ms;
+
+    atomic_store(&x->quiet_until_ms, until_ms);
     if (!s->is_waiting) {
-        err = api_park_add(x->req.api->park, x);
+        err = api_park_add(x->req.api->park, x, until_ms);
         s->is_waiting = err == MR_OK;
     }
     return err;

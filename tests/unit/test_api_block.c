@@ -2,6 +2,9 @@
 /* api: blocking queries over loopback: what wakes them and what ends them. */
 #include "tests/unit/http_fixture.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 struct blocked {
     int fd;
 };
@@ -287,6 +290,67 @@ static void old_index_is_answered_when_the_answer_changed(void **state)
     }
 }
 
+/* Changes without a pause that no answer here shows, until told to end. */
+struct noise {
+    const struct fixture *f;
+    atomic_bool is_ending;
+};
+
+static void *make_noise(void *arg)
+{
+    static const char *const changes[] = {
+        ON_M(CHECK("d", "b", "critical")),
+        ON_M(CHECK("d", "b", "warning")),
+    };
+    struct noise *noise = arg;
+
+    for (size_t i = 0; !atomic_load(&noise->is_ending); i++) {
+        expect(noise->f, "PUT", "/v1/catalog/register", changes[i % 2], 200,
+               "true");
+    }
+    return NULL;
+}
+
+/* A list that takes longer to render than the next change takes to come keeps
+ * neither its worker nor its client for ever. */
+static void topic_without_rest_does_not_keep_a_worker(void **state)
+{
+    static const struct timeval patience = {.tv_sec = 20};
+    struct fixture *f = *state;
+    struct noise noise = {.f = f};
+    struct mr_buf body = MR_BUF_INIT;
+    pthread_t threads[4];
+
+    expect(f, "PUT", "/v1/catalog/register",
+           ON_M(SERVICE("b", "") CHECK("d", "b", "warning")), 200, "true");
+    mr_buf_str(&body, "{\"Node\":\"n\",\"Address\":\"10.0.0.1\",\"Checks\":[");
+    for (int i = 0; i < 5000; i++) {
+        mr_buf_printf(&body, "%s{\"CheckID\":\"%d\",\"Status\":\"passing\"}",
+                      i == 0 ? "" : ",", i);
+    }
+    mr_buf_str(&body, "]}");
+    expect(f, "PUT", "/v1/catalog/register", mr_buf_cstr(&body), 200, "true");
+    mr_buf_deinit(&body);
+    for (size_t i = 0; i < MR_ARRAY_LEN(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, make_noise, &noise),
+                         0);
+    }
+    struct blocked b = begin_blocking(
+        f, text("/v1/health/state/passing?index=%llu&wait=100ms", rev(f, 2)));
+
+    (void)setsockopt(b.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    struct answer a = receive(b.fd, true);
+
+    atomic_store(&noise.is_ending, true);
+    for (size_t i = 0; i < MR_ARRAY_LEN(threads); i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(a.status, 200);
+    free(a.text);
+    close(b.fd);
+    await_parked(f, 0);
+}
+
 /* Many waiters of one key are all answered by one change. */
 static void all_waiters_of_a_key_are_woken(void **state)
 {
@@ -338,6 +402,7 @@ int main(void)
         with_service(answer_as_before_does_not_end_the_wait),
         with_service(old_index_of_an_answer_as_before_waits),
         with_service(old_index_is_answered_when_the_answer_changed),
+        with_service(topic_without_rest_does_not_keep_a_worker),
         with_service(all_waiters_of_a_key_are_woken),
         with_service(quiescing_ends_waits_with_503),
     };
