@@ -346,5 +346,6 @@ enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
         kv_hub_publish(&kv->hub, b->meta.revision);
     }
     tell_leases(kv);
+    kv_arena_reset(&b->arena); /* What was captured may be large. */
     return MR_OK;
 }

@@ -473,4 +473,5 @@ void kv_record(struct kv_batch *b)
     if (b->tallies.noted != NULL) {
         record_part(r, KV_HISTORY_NAMES, kv_record_names);
     }
+    kv_arena_reset(&b->scratch); /* It may be large. */
 }

@@ -27,6 +27,7 @@ struct fixture {
     uint64_t index; /* The last raft index used. */
     struct mr_kv_hooks hooks;
     bool is_durable;
+    size_t history_bytes;
 };
 
 FIXTURE void fx_open_as(struct fixture *f, const char *boot_id)
@@ -35,6 +36,7 @@ FIXTURE void fx_open_as(struct fixture *f, const char *boot_id)
                               .boot_id = boot_id,
                               .hooks = f->hooks,
                               .is_durable = f->is_durable,
+                              .history_bytes = f->history_bytes,
                               .map_size = (uint64_t)1 << 30};
     struct mr_detail detail = {""};
 

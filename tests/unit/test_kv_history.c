@@ -303,6 +303,126 @@ static void readers_beside_the_writer_miss_nothing(void **state)
     }
 }
 
+/* One that is outrun is told so, and never of a revision twice or late. */
+struct outrun {
+    struct mr_kv *kv;
+    uint64_t end;
+    uint64_t last;
+    size_t n_told;
+    size_t n_forgotten;
+    bool is_ordered;
+};
+
+static bool check_order(void *arg, const struct mr_kv_change *change)
+{
+    struct outrun *o = arg;
+
+    o->is_ordered = o->is_ordered && change->is_last &&
+                    change->revision > o->last && change->u.key->value.len > 0;
+    o->last = change->revision;
+    o->n_told++;
+    return true;
+}
+
+static void *run_behind(void *arg)
+{
+    struct outrun *o = arg;
+    struct mr_kv_topic topic = {MR_KV_TOPIC_PREFIX, mr_slice_str("")};
+    struct mr_kv_history_query query = {&topic, 1, o->last};
+
+    while (query.after < o->end) {
+        enum mr_err err =
+            mr_kv_history_read(o->kv, &query, check_order, o, &query.after);
+
+        if (err != MR_OK) {
+            o->is_ordered = o->is_ordered && err == MR_E_NOTFOUND;
+            o->n_forgotten++;
+            query.after = mr_kv_revision(o->kv);
+            o->last = query.after > o->last ? query.after : o->last;
+        }
+    }
+    return NULL;
+}
+
+static void readers_that_are_outrun_are_told(void **state)
+{
+    struct fixture *f = *state;
+    struct outrun outrun[2];
+    pthread_t threads[2];
+
+    mr_kv_close(f->kv);
+    f->history_bytes = 2000;
+    fx_open_as(f, "boot");
+    for (int i = 0; i < 2; i++) {
+        uint64_t start = mr_kv_revision(f->kv);
+
+        outrun[i] = (struct outrun){.kv = f->kv,
+                                    .end = start + N_FOLLOWED,
+                                    .last = start,
+                                    .is_ordered = true};
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, run_behind, &outrun[i]), 0);
+    }
+    for (int i = 0; i < N_FOLLOWED; i++) {
+        char value[16];
+
+        (void)snprintf(value, sizeof value, "%d", i);
+        (void)fx_put(f, "k", value);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(outrun[i].is_ordered);
+        assert_true(outrun[i].n_told <= N_FOLLOWED);
+    }
+}
+
+/* Who wants none has none, and nothing else is different. */
+static void history_of_no_size_keeps_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_kv_stats stats;
+    uint64_t start;
+    size_t n;
+
+    mr_kv_close(f->kv);
+    f->history_bytes = 1;
+    fx_open_as(f, "boot");
+    start = mr_kv_revision(f->kv);
+    (void)fx_put(f, "k", "1");
+    (void)fx_register(f, (struct fx_reg){.node = "n", .service = "web"});
+    mr_kv_stats(f->kv, &stats);
+    assert_int_equal(stats.history_bytes, 0);
+    assert_int_equal(read_keys(f->kv, start, &n), MR_E_NOTFOUND);
+    assert_int_equal(read_keys(f->kv, mr_kv_revision(f->kv), &n), MR_OK);
+}
+
+/* A reader without memory can read again. */
+static void reading_without_memory_is_reported(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_kv_topic topic = {MR_KV_TOPIC_CATALOG, mr_slice_str("")};
+    struct mr_kv_history_query query = {&topic, 1, mr_kv_revision(f->kv)};
+    enum mr_err err = MR_E_NOMEM;
+    uint64_t i = 0;
+
+    (void)fx_register(f, (struct fx_reg){.node = "n",
+                                         .service = "web",
+                                         .check = "c",
+                                         .check_service = "web"});
+    for (; err != MR_OK; i++) {
+        uint64_t upto = 0;
+        size_t n = 0;
+
+        mr_mem_fail_after(i);
+        err = mr_kv_history_read(f->kv, &query, count, &n, &upto);
+        mr_mem_fail_after(UINT64_MAX);
+        assert_int_equal(err, err == MR_OK ? MR_OK : MR_E_NOMEM);
+        assert_int_equal(n, err == MR_OK ? 1 : 0);
+        assert_int_equal(upto, err == MR_OK ? query.after + 1 : 0);
+    }
+    assert_true(i > 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +440,12 @@ int main(void)
                                         fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(restart_forgets, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(readers_beside_the_writer_miss_nothing,
+                                        fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(readers_that_are_outrun_are_told,
+                                        fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(history_of_no_size_keeps_nothing,
+                                        fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(reading_without_memory_is_reported,
                                         fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(lack_of_memory_forgets_and_goes_on,
                                         fx_setup, fx_teardown),

@@ -12,28 +12,18 @@
 
 #include <ctype.h>
 
-#include "tests/unit/kv_fixture.h"
+#include "tests/unit/kv_random.h"
 
 #define N_STEPS 3000
 #define N_KEPT 12
 #define OBJECTS_MAX 512
-
-static const char *const node_names[] = {"alpha", "Beta", "gamma.x", "BETA"};
-static const char *const node_ids[] = {"", "", "", "", "id-1", "id-2"};
-static const char *const ids[] = {"i1", "i2", "ID-3", "i"};
-static const char *const service_names[] = {"web", "Db", "a.b.c", "WEB"};
-#define N_NAMES 3 /* The last is one of them, spelled otherwise. */
-static const char *const check_ids[] = {"c1", "c2", "serfHealth", "C"};
-static const char *const statuses[] = {"passing", "warning", "critical"};
-static const char *const tags[] = {"t1", "t2", "t3"};
-static const char *const keys[] = {"a", "a/b", "a/c", "b/1", "b/2", "c"};
 
 /* ------------------------------------------------------------ objects */
 
 /* An object: what tells it from others, and all it says. */
 struct object {
     char *name;
-    uint8_t *bytes;
+    uint8_t *bytes; /* First the text of its status, see pack_status(). */
     size_t len;
 };
 
@@ -94,12 +84,19 @@ static void pack(struct mr_buf *b, const ProtobufCMessage *message)
     (void)protobuf_c_message_pack(message, at);
 }
 
+/* Begin with the status of a check, or the worst of an instance's; or "". */
+static void pack_status(const char *status, struct mr_buf *b)
+{
+    mr_buf_add(b, status, strlen(status) + 1);
+}
+
 /* Each packs what an object shows into @b, and its name into @name. */
 static void pack_key(const Mr__Key *key, char *name, struct mr_buf *b)
 {
     Mr__Key shown = *key;
 
     shown.modify_rev = 0;
+    pack_status("", b);
     (void)sprintf(name, "key %.*s", (int)key->key.len, (char *)key->key.data);
     pack(b, &shown.base);
 }
@@ -123,6 +120,7 @@ static void pack_node(const Mr__Node *node, char *name, struct mr_buf *b)
     shown.lease_id = 0;
     shown.modify_rev = 0;
     name_node(node->name, name);
+    pack_status("", b);
     pack(b, &shown.base);
 }
 
@@ -139,6 +137,7 @@ static void pack_check(const Mr__Check *check, char *name, struct mr_buf *b)
     shown.lease_id = 0;
     shown.modify_rev = 0;
     shown.origin = MR__ORIGIN__CATALOG;
+    pack_status(check->status, b);
     name_node(check->node, node);
     (void)sprintf(name, "check of %s: %s", node, check->check_id);
     pack(b, &shown.base);
@@ -151,10 +150,23 @@ static void pack_name(const struct mr_kv_service_name *n, char *name,
 
     name_node(n->name, lower);
     (void)sprintf(name, "name of %s", lower);
+    pack_status("", b);
     mr_buf_str(b, n->name);
     for (size_t i = 0; i < n->n_tags; i++) {
         mr_buf_printf(b, " %s", n->tags[i]);
     }
+}
+
+static const char *worst_status(const struct mr_kv_instance *i)
+{
+    size_t worst = 0;
+
+    for (size_t c = 0; c < i->n_checks; c++) {
+        for (size_t s = worst; s < MR_ARRAY_LEN(statuses); s++) {
+            worst = strcmp(i->checks[c]->status, statuses[s]) == 0 ? s : worst;
+        }
+    }
+    return statuses[worst];
 }
 
 static void pack_instance(const struct mr_kv_instance *i, char *name,
@@ -172,6 +184,7 @@ static void pack_instance(const struct mr_kv_instance *i, char *name,
     if (shown.origin != MR__ORIGIN__REGISTRY) {
         shown.origin = MR__ORIGIN__CATALOG;
     }
+    pack_status(worst_status(i), b);
     pack_node(i->node, node, b);
     pack(b, &shown.base);
     for (size_t c = 0; c < i->n_checks; c++) {
@@ -309,6 +322,8 @@ static bool replay(void *arg, const struct mr_kv_change *change)
                  (int)change->action, name, object == NULL ? "not " : "",
                  (unsigned long long)change->revision);
     }
+    assert_string_equal(change->was_status,
+                        object == NULL ? "" : (const char *)object->bytes);
     if (change->action == MR_KV_ACTION_UPDATE) {
         assert_true(object->len != b.len || /* Something is new. */
                     memcmp(object->bytes, b.data, b.len) != 0);
@@ -355,12 +370,14 @@ static void compare(const struct objects *a, struct objects *b)
     assert_int_equal(a->n, b->n);
 }
 
+/* One for each kind of object. */
+static const enum mr_kv_topic_kind kinds[] = {
+    MR_KV_TOPIC_PREFIX, MR_KV_TOPIC_NODES, MR_KV_TOPIC_CHECKS,
+    MR_KV_TOPIC_SERVICES, MR_KV_TOPIC_CATALOG};
+
 /* What was written down, and the history since, make the state. */
 static void verify(struct mr_kv *kv, struct objects *kept)
 {
-    static const enum mr_kv_topic_kind kinds[] = {
-        MR_KV_TOPIC_PREFIX, MR_KV_TOPIC_NODES, MR_KV_TOPIC_CHECKS,
-        MR_KV_TOPIC_SERVICES, MR_KV_TOPIC_CATALOG};
     static struct objects now;
 
     for (size_t i = 0; i < MR_ARRAY_LEN(kinds); i++) {
@@ -370,160 +387,6 @@ static void verify(struct mr_kv *kv, struct objects *kept)
     compare(&now, kept);
     kept->revision = now.revision;
     forget(&now);
-}
-
-/* ------------------------------------------------------------ commands */
-
-static uint64_t random_state;
-
-static unsigned pick(unsigned n)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned)(random_state >> 33) % n;
-}
-
-#define ANY(list) ((char *)(uintptr_t)(list)[pick(MR_ARRAY_LEN(list))])
-
-static void random_key(Mr__Command *cmd)
-{
-    static Mr__KeyPut put;
-    static Mr__KeyDelete del;
-    char text[8];
-
-    if (pick(3) > 0) {
-        (void)snprintf(text, sizeof text, "%u", pick(3));
-        put = (Mr__KeyPut)MR__KEY_PUT__INIT;
-        put.key = fx_bytes(ANY(keys));
-        put.value = fx_bytes(pick(2) == 0 ? "x" : "yy");
-        put.flags = pick(2);
-        cmd->op_case = MR__COMMAND__OP_KEY_PUT;
-        cmd->key_put = &put;
-        return;
-    }
-    del = (Mr__KeyDelete)MR__KEY_DELETE__INIT;
-    del.recurse = pick(2) == 0;
-    del.key = fx_bytes(del.recurse ? "a/" : ANY(keys));
-    cmd->op_case = MR__COMMAND__OP_KEY_DELETE;
-    cmd->key_delete = &del;
-}
-
-static void random_service(Mr__Service *service, char **list)
-{
-    mr__service__init(service);
-    service->id = ANY(ids);
-    service->name = ANY(service_names);
-    service->port = (int64_t)pick(2);
-    service->tags = list;
-    service->n_tags = pick(3);
-    for (size_t i = 0; i < service->n_tags; i++) {
-        list[i] = (char *)(uintptr_t)tags[(i + pick(2)) % 3];
-    }
-    service->ttl_ms = pick(3) == 0 ? 5000 : 0;
-    service->incarnation = 0;
-    service->digest = pick(2);
-    service->origin = (Mr__Origin)pick(3);
-}
-
-static void random_register(Mr__Command *cmd)
-{
-    static Mr__Register reg;
-    static Mr__Node node;
-    static Mr__Service services[2];
-    static Mr__Service *service_list[] = {&services[0], &services[1]};
-    static char *tag_lists[2][3];
-    static Mr__Check check;
-    static Mr__CheckDefinition definition;
-    static Mr__Check *checks[] = {&check};
-
-    reg = (Mr__Register)MR__REGISTER__INIT;
-    node = (Mr__Node)MR__NODE__INIT;
-    node.name = ANY(node_names);
-    node.address = (char *)(uintptr_t)(pick(8) == 0 ? "10.0.0.2" : "10.0.0.1");
-    node.id = ANY(node_ids);
-    node.datacenter = (char *)(uintptr_t) "dc1";
-    node.ttl_ms = pick(6) == 0 ? 4000 : 0;
-    reg.node = &node;
-    reg.services = service_list;
-    reg.n_services = pick(3);
-    for (size_t i = 0; i < reg.n_services; i++) {
-        random_service(&services[i], tag_lists[i]);
-    }
-    if (pick(2) == 0) {
-        check = (Mr__Check)MR__CHECK__INIT;
-        definition = (Mr__CheckDefinition)MR__CHECK_DEFINITION__INIT;
-        definition.ttl_ns = pick(2) == 0 ? 0 : INT64_C(5000000000);
-        definition.http = (char *)(uintptr_t)(pick(2) == 0 ? "" : "http://x");
-        check.definition = &definition;
-        check.origin = (Mr__Origin)pick(2);
-        check.check_id = ANY(check_ids);
-        check.name = check.check_id;
-        check.status = ANY(statuses);
-        check.service_id =
-            reg.n_services > 0 && pick(3) > 0 ? services[0].id : (char *)"";
-        reg.checks = checks;
-        reg.n_checks = 1;
-    }
-    cmd->op_case = MR__COMMAND__OP_REGISTER;
-    cmd->register_ = &reg;
-}
-
-static void random_deregister(Mr__Command *cmd)
-{
-    static Mr__Deregister de;
-    unsigned what = pick(8);
-
-    de = (Mr__Deregister)MR__DEREGISTER__INIT;
-    de.node = ANY(node_names);
-    if (what < 4) {
-        de.service_id = ANY(ids);
-    } else if (what < 7) {
-        de.check_id = ANY(check_ids);
-    }
-    cmd->op_case = MR__COMMAND__OP_DEREGISTER;
-    cmd->deregister = &de;
-}
-
-static void random_update(Mr__Command *cmd)
-{
-    static Mr__CheckUpdate update;
-
-    update = (Mr__CheckUpdate)MR__CHECK_UPDATE__INIT;
-    update.node = ANY(node_names);
-    update.check_id = ANY(check_ids);
-    update.status = ANY(statuses);
-    cmd->op_case = MR__COMMAND__OP_CHECK_UPDATE;
-    cmd->check_update = &update;
-}
-
-/* The end of up to four leases at once. */
-static void random_end(Mr__Command *cmd)
-{
-    static Mr__LeaseEnd end;
-    static Mr__LeaseEnd__Ended ended[4];
-    static Mr__LeaseEnd__Ended *list[4];
-
-    end = (Mr__LeaseEnd)MR__LEASE_END__INIT;
-    end.leader = (char *)(uintptr_t) "n1";
-    end.leases = list;
-    for (; end.n_leases < 4; end.n_leases++) {
-        Mr__LeaseEnd__Ended *e = &ended[end.n_leases];
-
-        *e = (Mr__LeaseEnd__Ended)MR__LEASE_END__ENDED__INIT;
-        e->id = 1 + pick(2000);
-        list[end.n_leases] = e;
-    }
-    cmd->op_case = MR__COMMAND__OP_LEASE_END;
-    cmd->lease_end = &end;
-}
-
-static void random_command(Mr__Command *cmd)
-{
-    static void (*const makers[])(Mr__Command *) = {
-        random_key,        random_register, random_register, random_register,
-        random_deregister, random_update,   random_update,   random_end};
-
-    *cmd = (Mr__Command)MR__COMMAND__INIT;
-    makers[pick(MR_ARRAY_LEN(makers))](cmd);
 }
 
 /* ------------------------------------------------------------ waking */
@@ -607,9 +470,8 @@ static void state_and_history_make_the_later_state(void **state)
     static struct objects kept[N_KEPT];
     static struct waiter waiters[MR_ARRAY_LEN(waits)];
     struct fixture *f = *state;
-    const char *seed = getenv("KV_SEED");
 
-    random_state = seed == NULL ? 20261121 : strtoull(seed, NULL, 10);
+    seed_random();
     for (size_t i = 0; i < N_KEPT; i++) {
         write_down(f->kv, &kept[i]);
     }
@@ -637,11 +499,82 @@ static void state_and_history_make_the_later_state(void **state)
     }
 }
 
+/* ------------------------------------------------------------ two servers */
+
+static bool write_change(void *arg, const struct mr_kv_change *change)
+{
+    struct mr_buf *b = arg;
+    char name[512];
+
+    mr_buf_be64(b, change->revision);
+    mr_buf_byte(b, (uint8_t)change->action);
+    mr_buf_byte(b, change->is_last ? 1 : 0);
+    mr_buf_byte(b, change->was_service != NULL ? 1 : 0);
+    mr_buf_str(b, change->was_status);
+    pack_change(change, name, b);
+    mr_buf_str(b, name);
+    return true;
+}
+
+/* All that @kv tells of @kind after @start. */
+static void write_history(struct mr_kv *kv, enum mr_kv_topic_kind kind,
+                          uint64_t start, struct mr_buf *out)
+{
+    struct mr_kv_topic topic = {kind, mr_slice_str("")};
+    struct mr_kv_history_query query = {&topic, 1, start};
+    uint64_t upto;
+
+    mr_buf_reset(out);
+    assert_int_equal(mr_kv_history_read(kv, &query, write_change, out, &upto),
+                     MR_OK);
+    assert_false(mr_buf_failed(out));
+}
+
+/* Servers commit the same commands in batches of their own. */
+static void servers_tell_the_same_however_they_batch(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture other = {.kv = NULL};
+    struct mr_buf here = MR_BUF_INIT;
+    struct mr_buf there = MR_BUF_INIT;
+    uint64_t start = mr_kv_revision(f->kv);
+
+    fx_init(&other);
+    seed_random();
+    for (int step = 0; step < 100; step++) {
+        unsigned n = 1 + pick(20);
+
+        assert_int_equal(mr_kv_batch_begin(f->kv), MR_OK);
+        while (n-- > 0) {
+            Mr__Command cmd;
+
+            random_command(&cmd);
+            (void)fx_step(f, &cmd);
+            (void)fx_apply(&other, &cmd);
+        }
+        assert_int_equal(mr_kv_batch_commit(f->kv, ++f->index, 1), MR_OK);
+    }
+    assert_int_equal(mr_kv_digest(f->kv, NULL).low,
+                     mr_kv_digest(other.kv, NULL).low);
+    for (size_t i = 0; i < MR_ARRAY_LEN(kinds); i++) {
+        write_history(f->kv, kinds[i], start, &here);
+        write_history(other.kv, kinds[i], start, &there);
+        assert_true(here.len > 1000);
+        assert_int_equal(here.len, there.len);
+        assert_memory_equal(here.data, there.data, here.len);
+    }
+    mr_buf_deinit(&here);
+    mr_buf_deinit(&there);
+    fx_deinit(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(state_and_history_make_the_later_state,
                                         fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(
+            servers_tell_the_same_however_they_batch, fx_setup, fx_teardown),
     };
 
     return cmocka_run_group_tests_name("kv_history_model", tests, NULL, NULL);

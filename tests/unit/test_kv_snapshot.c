@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "kv/mr_kv_history.h"
 #include "tests/unit/kv_fixture.h"
 
 struct stream {
@@ -230,6 +231,42 @@ static void open_view_survives_a_restore(void **state)
     free(s.data);
 }
 
+static bool count_change(void *arg, const struct mr_kv_change *change)
+{
+    (void)change;
+    ++*(size_t *)arg;
+    return true;
+}
+
+/* What the state was replaced by is not what readers saw before. */
+static void restore_forgets_the_history(void **state)
+{
+    struct mr_kv_topic topic = {MR_KV_TOPIC_PREFIX, mr_slice_str("")};
+    struct mr_kv_history_query query = {&topic, 1, 0};
+    struct fixture *f = *state;
+    struct fixture g = {.kv = NULL};
+    struct stream s;
+    uint64_t upto;
+    size_t n = 0;
+
+    (void)fx_put(f, "a", "1");
+    (void)fx_put(f, "a", "2");
+    s = take(f);
+    fx_init(&g);
+    (void)fx_put(&g, "a", "1");
+    query.after = mr_kv_revision(g.kv);
+    assert_int_equal(mr_kv_restore(g.kv, read_stream, &s, NULL), MR_OK);
+    assert_int_equal(mr_kv_history_read(g.kv, &query, count_change, &n, &upto),
+                     MR_E_NOTFOUND);
+    query.after = mr_kv_revision(g.kv);
+    (void)fx_put(&g, "a", "3");
+    assert_int_equal(mr_kv_history_read(g.kv, &query, count_change, &n, &upto),
+                     MR_OK);
+    assert_int_equal(n, 1);
+    fx_deinit(&g);
+    free(s.data);
+}
+
 /* A restored store is found again after a close. */
 static void restored_store_opens_again(void **state)
 {
@@ -436,6 +473,7 @@ int main(void)
         TEST(snapshot_without_leases_is_restored),
         TEST(restore_reads_small_pieces),
         TEST(open_view_survives_a_restore),
+        TEST(restore_forgets_the_history),
         TEST(restored_store_opens_again),
         TEST(restore_wakes_everyone),
         TEST(views_race_with_restores),
