@@ -435,7 +435,9 @@ static void record_part(struct kv_recorder *r, enum kv_history_part part,
 
     r->others = kv_pending_begin(pending, part);
     r->is_lost = r->capture->is_full[part];
-    record(r);
+    if (!r->is_lost) {
+        record(r);
+    }
     if (r->is_lost || r->b->scratch.failed || mr_buf_failed(&r->gone)) {
         kv_pending_lose(pending, part, revision);
     } else {
