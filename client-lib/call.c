@@ -4,7 +4,8 @@
  *
  * What can go wrong, and what becomes of it:
  * - nobody is reached: MICROREG_E_CONNECT after UNREACHED_MS, because a server
- *   that restarts is back sooner than that;
+ *   that restarts is back sooner than that; but each is tried twice, because the
+ *   first packet of a connection may get lost;
  * - servers answer that they cannot (no leader): asked again until the deadline,
  *   then MICROREG_E_UNAVAILABLE;
  * - garbage: as if the server had failed, MICROREG_E_PROTOCOL if all do so;
@@ -18,7 +19,8 @@
 #include "transfer.h"
 
 #define ATTEMPTS_MAX 3
-#define IDLE_LINES_MAX 4
+#define IDLE_LINES_MAX 32 /* As many threads keep their connections. */
+#define IDLE_BUFFER_MAX ((size_t)64 << 10)
 #define ANSWER_MAX ((size_t)64 << 20)
 #define UNREACHED_MS UINT64_C(1000)
 #define PAUSE_MIN_MS UINT64_C(25)
@@ -30,6 +32,7 @@ struct attempt {
     struct mrg_transfer t;
     struct mrg_text body;
     bool is_running;
+    uint64_t started_ms;
     size_t server; /* Its place in servers->items. */
 };
 
@@ -289,8 +292,12 @@ static void judge(struct run *run, struct attempt *a, CURLcode code)
         return;
     }
     run->was_reached = run->was_reached || a->t.was_sent;
+    if (a->body.failed && a->body.len < ANSWER_MAX / 2) {
+        code = CURLE_OUT_OF_MEMORY; /* Else the answer was too large. */
+    }
     note(run, a->server, mrg_transfer_error(&a->t, code), "%s",
-         mrg_transfer_text(&a->t, code));
+         a->body.failed ? "answered more than 64 MiB"
+                        : mrg_transfer_text(&a->t, code));
     if (code == CURLE_OUT_OF_MEMORY) {
         finish(run, MICROREG_E_NOMEM);
     } else {
@@ -344,16 +351,41 @@ static void start_attempt(struct run *run)
         atomic_fetch_add(&run->client->stats.failovers, 1);
     }
     a->is_running = true;
+    a->started_ms = mrg_now_ms();
     run->n_running++;
     run->n_tried++;
-    run->hedge_ms = call->is_patient ? UINT64_MAX : mrg_now_ms() + MRG_HEDGE_MS;
+    run->hedge_ms =
+        call->is_patient ? UINT64_MAX : a->started_ms + MRG_HEDGE_MS;
+}
+
+/* All attempts are silent, and there are servers that were not asked yet: the
+ * one that was silent for longest makes room. */
+static void leave_oldest(struct run *run, uint64_t now_ms)
+{
+    struct attempt *oldest = run->line->attempts;
+
+    for (int i = 1; i < ATTEMPTS_MAX; i++) {
+        if (run->line->attempts[i].started_ms < oldest->started_ms) {
+            oldest = &run->line->attempts[i];
+        }
+    }
+    run->was_reached = run->was_reached || oldest->t.was_sent;
+    mrg_server_failed(oldest->t.server, now_ms);
+    note(run, oldest->server,
+         oldest->t.was_sent ? MICROREG_E_TIMEOUT : MICROREG_E_CONNECT,
+         "no answer within %llu ms",
+         (unsigned long long)(now_ms - oldest->started_ms));
+    stop_attempt(run, oldest);
 }
 
 /* The one that runs has been silent for long. False: it cannot be left. */
 static bool leave_silent(struct run *run, uint64_t now_ms)
 {
     if (run->call->repeat == MRG_REPEATABLE) {
-        return run->n_running < ATTEMPTS_MAX;
+        if (run->n_running == ATTEMPTS_MAX) {
+            leave_oldest(run, now_ms);
+        }
+        return true;
     }
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         struct attempt *a = &run->line->attempts[i];
@@ -376,7 +408,8 @@ static void end_round(struct run *run, uint64_t now_ms)
 {
     uint64_t pause = PAUSE_MIN_MS << (run->round < 4 ? run->round : 4);
 
-    if (!run->was_reached && now_ms - run->started_ms >= UNREACHED_MS) {
+    if (!run->was_reached && run->round > 0 &&
+        now_ms - run->started_ms >= UNREACHED_MS) {
         finish(run, run->worst);
         return;
     }
@@ -483,7 +516,6 @@ static void settle_timeout(struct run *run)
 
         if (a->is_running) {
             is_silent = is_silent || a->t.was_sent;
-            mrg_server_failed(a->t.server, mrg_now_ms());
             note(run, a->server,
                  a->t.was_sent ? MICROREG_E_TIMEOUT : MICROREG_E_CONNECT,
                  "no answer within %llu ms",
@@ -551,9 +583,15 @@ int mrg_call_run(struct microreg *client, struct mrg_call *call,
         struct attempt *a = &run.line->attempts[i];
 
         if (a->is_running) {
-            /* Slower than another one: not the first to ask next time. */
-            mrg_server_failed(a->t.server, mrg_now_ms());
+            /* Silent, or slower than one that was asked later: not the first
+             * to ask next time. */
+            if (mrg_now_ms() >= a->started_ms + MRG_HEDGE_MS) {
+                mrg_server_failed(a->t.server, mrg_now_ms());
+            }
             stop_attempt(&run, a);
+        }
+        if (a->body.size > IDLE_BUFFER_MAX) {
+            mrg_text_deinit(&a->body);
         }
         mrg_text_clear(&a->body);
     }

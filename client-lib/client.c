@@ -261,6 +261,25 @@ int mrg_ms_until(uint64_t deadline_ms)
     return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
 }
 
+#ifdef __APPLE__
+/* There is no other clock for conditions than the one that is set by hand, but
+ * one may wait for so long. */
+int mrg_cond_init(pthread_cond_t *cond)
+{
+    return pthread_cond_init(cond, NULL) == 0 ? MICROREG_OK : MICROREG_E_NOMEM;
+}
+
+static int wait_until(pthread_cond_t *cond, pthread_mutex_t *lock,
+                      uint64_t deadline_ms)
+{
+    uint64_t now_ms = mrg_now_ms();
+    uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    struct timespec left = {(time_t)(left_ms / 1000),
+                            (long)(left_ms % 1000) * 1000000};
+
+    return pthread_cond_timedwait_relative_np(cond, lock, &left);
+}
+#else
 int mrg_cond_init(pthread_cond_t *cond)
 {
     pthread_condattr_t attr;
@@ -275,18 +294,24 @@ int mrg_cond_init(pthread_cond_t *cond)
     return failed == 0 ? MICROREG_OK : MICROREG_E_NOMEM;
 }
 
+static int wait_until(pthread_cond_t *cond, pthread_mutex_t *lock,
+                      uint64_t deadline_ms)
+{
+    struct timespec at = {(time_t)(deadline_ms / 1000),
+                          (long)(deadline_ms % 1000) * 1000000};
+
+    return pthread_cond_timedwait(cond, lock, &at);
+}
+#endif
+
 bool mrg_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock,
                          uint64_t deadline_ms)
 {
-    struct timespec at;
-
     if (deadline_ms == UINT64_MAX) {
         (void)pthread_cond_wait(cond, lock);
         return true;
     }
-    at.tv_sec = (time_t)(deadline_ms / 1000);
-    at.tv_nsec = (long)(deadline_ms % 1000) * 1000000;
-    return pthread_cond_timedwait(cond, lock, &at) != ETIMEDOUT;
+    return wait_until(cond, lock, deadline_ms) != ETIMEDOUT;
 }
 
 int mrg_thread_start(pthread_t *out_thread, void *(*run)(void *), void *arg)

@@ -7,15 +7,29 @@
 
 #include "mem.h"
 
+/* Take away the half of a character at the end of a text that was cut. */
+static void cut_character(char *text)
+{
+    size_t len = MICROREG_ERROR_TEXT - 1;
+
+    for (int i = 0; i < 3 && !mrg_is_utf8(text, len); i++) {
+        text[--len] = '\0';
+    }
+}
+
 int mrg_fail(struct microreg_error *error, int code, const char *format, ...)
 {
     va_list args;
+    int len;
 
     if (error != NULL) {
         error->code = code;
         va_start(args, format);
-        (void)vsnprintf(error->text, sizeof error->text, format, args);
+        len = vsnprintf(error->text, sizeof error->text, format, args);
         va_end(args);
+        if (len >= (int)sizeof error->text) {
+            cut_character(error->text);
+        }
     }
     return code;
 }

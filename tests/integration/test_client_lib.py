@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libmicroreg against real servers, and against things that are no servers."""
 
+import http.server
 import os
 import shutil
 import socket
@@ -498,6 +499,52 @@ def test_a_bad_address_is_refused_when_it_is_given(bad):
     with pytest.raises(Failed) as failed:
         Client(bad)
     assert failed.value.code == clientlib.INVALID
+
+
+def test_threads_of_one_client_keep_their_connections():
+    n_threads, n_rounds = 12, 20
+    connections = []
+    together = threading.Barrier(n_threads)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            connections.append(self)
+            super().setup()
+
+        def do_GET(self):
+            together.wait(10)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *args):
+            pass
+
+    class Quick(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+    server = Quick(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    answers = []
+
+    def ask(client):
+        for _ in range(n_rounds):
+            answers.append(client.list())
+
+    with Client(f"127.0.0.1:{server.server_port}") as client:
+        threads = [threading.Thread(target=ask, args=(client,))
+                   for _ in range(n_threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    server.shutdown()
+    assert len(answers) == n_threads * n_rounds
+    assert len(connections) <= n_threads + 2, len(connections)
 
 
 # -- what is installed

@@ -126,6 +126,39 @@ static void a_put_that_was_not_done_is_repeated(void **state)
     end(&f);
 }
 
+/* However many servers say nothing: one that answers is found. */
+static void a_good_server_behind_silent_ones_is_asked(void **state)
+{
+    static const char *const silence[] = {""};
+    static const char *const answers[] = {FAKE_JSON "[]"};
+    struct microreg_options options = MICROREG_OPTIONS_INIT;
+    struct microreg_services *services;
+    struct fake_server silent[5];
+    struct fake_server good;
+    struct microreg *client;
+    char addresses[256] = "";
+    uint64_t begin_ms;
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        fake_start(&silent[i], silence, 1, true);
+        strcat(strcat(addresses, silent[i].address), ",");
+    }
+    fake_start(&good, answers, 1, false);
+    options.addresses = strcat(addresses, good.address);
+    assert_int_equal(microreg_open(&options, &client, NULL), MICROREG_OK);
+    begin_ms = mrg_now_ms();
+    assert_int_equal(microreg_list_services(client, 0, &services, NULL),
+                     MICROREG_OK);
+    assert_in_range(mrg_now_ms() - begin_ms, 0, 5 * MRG_HEDGE_MS + 500);
+    microreg_services_free(services);
+    microreg_close(client);
+    fake_stop(&good);
+    for (int i = 0; i < 5; i++) {
+        fake_stop(&silent[i]);
+    }
+}
+
 /* ------------------------------------------------------------- failure */
 
 /* What may have been done is not done again. */
@@ -257,6 +290,26 @@ static void dots_in_keys_lead_nowhere(void **state)
     end(&f);
 }
 
+/* An error is UTF-8 also where it was cut. */
+static void a_long_text_ends_with_a_whole_character(void **state)
+{
+    struct microreg_error error;
+
+    (void)state;
+    for (int shift = 0; shift < 4; shift++) {
+        char text[MICROREG_ERROR_TEXT + 4] = "";
+
+        for (size_t i = 0; i < sizeof text - 4; i += 4) {
+            memcpy(text + i, "\xf0\x9f\x98\x80", 4);
+        }
+        (void)mrg_fail(&error, MICROREG_E_INVALID, "%.*s%s", shift, "abc",
+                       text);
+        assert_true(mrg_is_utf8(error.text, strlen(error.text)));
+        assert_in_range(strlen(error.text), MICROREG_ERROR_TEXT - 4,
+                        MICROREG_ERROR_TEXT - 1);
+    }
+}
+
 /* Structs with texts that are no UTF-8 never leave the program. */
 static void bad_structs_are_refused(void **state)
 {
@@ -287,6 +340,8 @@ int main(void)
         cmocka_unit_test(a_repeated_registration_is_a_renewal),
         cmocka_unit_test(a_server_without_leader_is_asked_again),
         cmocka_unit_test(a_put_that_was_not_done_is_repeated),
+        cmocka_unit_test(a_good_server_behind_silent_ones_is_asked),
+        cmocka_unit_test(a_long_text_ends_with_a_whole_character),
         cmocka_unit_test(a_put_without_an_answer_is_sent_once),
         cmocka_unit_test(statuses_become_codes),
         cmocka_unit_test(a_lack_of_memory_is_an_error_of_the_call),
