@@ -23,15 +23,20 @@ put() {
 	return 1
 }
 
-# Each connection becomes the standard input and output of answer.sh.
+# Each connection becomes the standard input and output of answer.sh. It ends
+# with this script, also when that is killed.
 listen() {
 	exec perl -MIO::Socket::INET -e '
 		$SIG{CHLD} = "IGNORE";
+		my $script = getppid;
+		$SIG{ALRM} = sub { exit if getppid != $script; alarm 1 };
+		alarm 1;
 		my $all = IO::Socket::INET->new(LocalAddr => $ARGV[0], Listen => 16,
 			LocalPort => $ARGV[1], ReuseAddr => 1) or die "listen: $!\n";
 		while (1) {
 			my $one = $all->accept or next;
 			if (!fork) {
+				alarm 0;
 				open(STDIN, "<&", $one);
 				open(STDOUT, ">&", $one);
 				exec "./answer.sh";
