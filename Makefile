@@ -361,10 +361,11 @@ watches: all
 		--seed $(SEED) --duration $(DURATION) --watchers $(WATCHERS) --changes $(CHANGES) --kill-every $(KILL_EVERY)
 
 ## bench         speed, beside peers with PEERS=dir; BENCH_QUICK=1
-bench: all $(OUT)/tests/bench/bench_watch
+bench: all $(OUT)/tests/bench/bench_watch $(OUT)/tests/bench/bench_client
 	$(Q)$(PYTHON) tests/bench/bench.py --binary $(OUT)/microreg --out $(BUILD)/bench.json $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 	$(Q)$(PYTHON) tests/bench/leases.py --binary $(OUT)/microreg $(if $(filter 1,$(BENCH_QUICK)),--quick)
 	$(Q)$(PYTHON) tests/bench/watch.py --binary $(OUT)/microreg --readers $(OUT)/tests/bench/bench_watch --out $(BUILD)/bench-watch.json $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
+	$(Q)$(PYTHON) tests/bench/client.py --binary $(OUT)/microreg --client $(OUT)/tests/bench/bench_client $(if $(filter 1,$(BENCH_QUICK)),--quick)
 	$(Q)$(PYTHON) tests/bench/registry.py --binary $(OUT)/microreg $(if $(PEERS),--peers "$(PEERS)") $(if $(filter 1,$(BENCH_QUICK)),--quick)
 
 .PHONY: cover

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "client-lib/microreg.h"
 
@@ -87,7 +88,8 @@ static int call_register(struct thread *thread, size_t n,
     char id[64];
 
     snprintf(name, sizeof name, "bench-%zu", n % 100);
-    snprintf(id, sizeof id, "n-%d-%zu", thread->number, n);
+    /* Also another one than that of a run before. */
+    snprintf(id, sizeof id, "n-%d-%d-%zu", (int)getpid(), thread->number, n);
     return put_node(thread->client, name, id, error);
 }
 
