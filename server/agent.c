@@ -329,6 +329,8 @@ static enum mr_err start_kv(struct server_agent *a, struct mr_detail *detail)
     struct mr_kv_options options = {
         .boot_id = a->identity.boot_id,
         .is_durable = !a->cfg.server,
+        /* An agent's own store has no watchers: theirs are at the servers. */
+        .history_bytes = a->cfg.server ? 0 : 1,
         .hooks = {.arg = a,
                   .leases = on_leases,
                   .leases_reset = on_leases_reset,
