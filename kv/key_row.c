@@ -44,10 +44,14 @@ static bool get_bytes(struct mr_slice *from, struct mr_slice *out)
 
 void kv_key_pack(struct mr_buf *b, const struct kv_key_row *r)
 {
-    kv_put_revs(b, r->revs);
-    kv_put_varint(b, r->flags);
-    kv_put_varint(b, r->lock_index);
-    put_bytes(b, r->session);
+    uint8_t head[5 * KV_VARINT_MAX];
+    uint8_t *at = kv_write_revs(head, r->revs);
+
+    at = kv_write_varint(at, r->flags);
+    at = kv_write_varint(at, r->lock_index);
+    at = kv_write_varint(at, r->session.len);
+    mr_buf_add(b, head, (size_t)(at - head));
+    mr_buf_add(b, r->session.data, r->session.len);
     if (r->session.len > 0) {
         kv_put_varint(b, r->fence);
     }

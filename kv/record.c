@@ -42,8 +42,6 @@ static void record_key(struct kv_recorder *r, const struct kv_captured *c)
                                  .action = MR_KV_ACTION_DELETE};
     struct kv_row row = {c->key, c->was};
     bool is_there = kv_tx_get_last(&r->b->tx, c->key, &row.value);
-    struct mr_buf *out;
-    size_t at;
 
     if (!is_there && !c->existed) {
         return;
@@ -52,10 +50,7 @@ static void record_key(struct kv_recorder *r, const struct kv_captured *c)
         head.action =
             (uint8_t)(c->existed ? MR_KV_ACTION_UPDATE : MR_KV_ACTION_CREATE);
     }
-    out = kv_event_out(r, (enum mr_kv_action)head.action);
-    at = kv_event_begin(out, head, mr_slice(NULL, 0));
-    kv_event_row(out, &row);
-    kv_event_end(out, at);
+    kv_event_add(kv_event_out(r, (enum mr_kv_action)head.action), head, &row);
 }
 
 static void record_keys(struct kv_recorder *r)
@@ -211,11 +206,9 @@ static void record_node(struct kv_recorder *r, const struct place *p)
     struct kv_event_head head = {.object = MR_KV_OBJECT_NODE,
                                  .action = (uint8_t)action,
                                  .name = kv_event_name(p->name)};
-    struct mr_buf *out = kv_event_out(r, action);
-    size_t at = kv_event_begin(out, head, mr_slice(NULL, 0));
 
-    kv_event_row(out, &p->node.at[is ? KV_IS : KV_WAS]);
-    kv_event_end(out, at);
+    kv_event_add(kv_event_out(r, action), head,
+                 &p->node.at[is ? KV_IS : KV_WAS]);
 }
 
 /* An event of @check, which is of @service, or NULL. */
@@ -465,7 +458,6 @@ void kv_record(struct kv_batch *b)
     struct kv_recorder *r = &b->recorder;
 
     kv_capture_end(r->capture);
-    kv_arena_reset(&b->scratch);
     if (has_rows(r->capture, KV_HISTORY_KEYS)) {
         record_part(r, KV_HISTORY_KEYS, record_keys);
     }

@@ -7,7 +7,8 @@
 
 #define BIT(member) (UINT64_C(1) << (member))
 
-/* What answers show of each kind of row, besides what is said below. */
+/* What answers show of each kind of row, besides what is said below: api/shapes.c
+ * writes these members and no others. */
 #define SHOWN_OF_NODE                                                          \
     (~(BIT(KV_NODE_TTL) | BIT(KV_NODE_REAP) | BIT(KV_NODE_LEASE)))
 #define SHOWN_OF_SERVICE                                                       \
@@ -194,16 +195,38 @@ static uint8_t *put(uint8_t *at, const void *data, size_t len)
     return at + len;
 }
 
-void kv_event_row(struct mr_buf *out, const struct kv_row *row)
+static size_t row_size(const struct kv_row *row)
+{
+    return sizeof(struct kv_event_row_head) + row->key.len + row->value.len;
+}
+
+static void put_row(uint8_t *at, const struct kv_row *row)
 {
     struct kv_event_row_head head = {(uint32_t)row->value.len,
                                      (uint32_t)row->key.len};
-    uint8_t *at = mr_buf_grow(out, sizeof head + row->key.len + row->value.len);
+
+    at = put(at, &head, sizeof head);
+    at = put(at, row->key.data, row->key.len);
+    (void)put(at, row->value.data, row->value.len); /* The end. */
+}
+
+void kv_event_row(struct mr_buf *out, const struct kv_row *row)
+{
+    uint8_t *at = mr_buf_grow(out, row_size(row));
 
     if (at != NULL) {
-        at = put(at, &head, sizeof head);
-        at = put(at, row->key.data, row->key.len);
-        (void)put(at, row->value.data, row->value.len); /* The end. */
+        put_row(at, row);
+    }
+}
+
+void kv_event_add(struct mr_buf *out, struct kv_event_head head,
+                  const struct kv_row *row)
+{
+    uint8_t *at = mr_buf_grow(out, sizeof head + row_size(row));
+
+    if (at != NULL) {
+        head.len = (uint32_t)row_size(row);
+        put_row(put(at, &head, sizeof head), row);
     }
 }
 

@@ -57,6 +57,10 @@ size_t kv_event_begin(struct mr_buf *out, struct kv_event_head head,
 /* End the event that began at @at. */
 void kv_event_end(struct mr_buf *out, size_t at);
 
+/* A whole event of one row. */
+void kv_event_add(struct mr_buf *out, struct kv_event_head head,
+                  const struct kv_row *row);
+
 /* Where events with @action belong: deletions come first. */
 struct mr_buf *kv_event_out(struct kv_recorder *r, enum mr_kv_action action);
 

@@ -126,17 +126,21 @@ bool kv_key_split(struct mr_slice key, struct mr_slice *parts, size_t n)
     return true;
 }
 
-void kv_put_varint(struct mr_buf *b, uint64_t n)
+uint8_t *kv_write_varint(uint8_t *at, uint64_t n)
 {
-    uint8_t bytes[10];
-    size_t len = 0;
-
     while (n >= 0x80) {
-        bytes[len++] = (uint8_t)(n | 0x80);
+        *at++ = (uint8_t)(n | 0x80);
         n >>= 7;
     }
-    bytes[len++] = (uint8_t)n;
-    mr_buf_add(b, bytes, len);
+    *at++ = (uint8_t)n;
+    return at;
+}
+
+void kv_put_varint(struct mr_buf *b, uint64_t n)
+{
+    uint8_t bytes[KV_VARINT_MAX];
+
+    mr_buf_add(b, bytes, (size_t)(kv_write_varint(bytes, n) - bytes));
 }
 
 bool kv_get_varint(struct mr_slice *s, uint64_t *out_n)
@@ -156,10 +160,17 @@ bool kv_get_varint(struct mr_slice *s, uint64_t *out_n)
     return false;
 }
 
+uint8_t *kv_write_revs(uint8_t *at, struct kv_revs revs)
+{
+    at = kv_write_varint(at, revs.create);
+    return kv_write_varint(at, revs.modify - revs.create);
+}
+
 void kv_put_revs(struct mr_buf *b, struct kv_revs revs)
 {
-    kv_put_varint(b, revs.create);
-    kv_put_varint(b, revs.modify - revs.create);
+    uint8_t bytes[2 * KV_VARINT_MAX];
+
+    mr_buf_add(b, bytes, (size_t)(kv_write_revs(bytes, revs) - bytes));
 }
 
 bool kv_get_revs(struct mr_slice *row, struct kv_revs *out_revs)

@@ -123,8 +123,13 @@ int kv_key_compare(struct mr_slice a, struct mr_slice b);
  * last part may be anything. False when there are not exactly @n parts. */
 bool kv_key_split(struct mr_slice key, struct mr_slice *parts, size_t n);
 
-/* Append @n in 1 to 10 bytes. */
+/* The longest number, as kv_put_varint() writes it. */
+#define KV_VARINT_MAX 10
+
+/* Append @n in 1 to KV_VARINT_MAX bytes. */
 void kv_put_varint(struct mr_buf *b, uint64_t n);
+/* Write @n to @at as kv_put_varint() does; returns where it ends. */
+uint8_t *kv_write_varint(uint8_t *at, uint64_t n);
 /* Take a number off the front of @s; false when it is cut or too long. */
 bool kv_get_varint(struct mr_slice *s, uint64_t *out_n);
 
@@ -136,6 +141,8 @@ struct kv_revs {
 
 /* Append @revs. */
 void kv_put_revs(struct mr_buf *b, struct kv_revs revs);
+/* Write @revs to @at as kv_put_revs() does; returns where they end. */
+uint8_t *kv_write_revs(uint8_t *at, struct kv_revs revs);
 /* Take revisions off the front of @row, leaving the body. */
 bool kv_get_revs(struct mr_slice *row, struct kv_revs *out_revs);
 
