@@ -5,11 +5,19 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
+
+/* A client that says nothing is asked whether it is still there, and is gone
+ * after about two minutes: a blocking query would keep its place for ten. */
+#define KEEPALIVE_IDLE_S 60
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_PROBES 6
 
 union address {
     struct sockaddr any;
@@ -50,6 +58,23 @@ static enum mr_err fail(struct mr_detail *detail, const char *host,
                    (unsigned)port, strerror(error));
 }
 
+/* What connections inherit. */
+static bool set_keepalive(int fd)
+{
+    static const int one = 1;
+    static const int idle_s = KEEPALIVE_IDLE_S;
+    static const int interval_s = KEEPALIVE_INTERVAL_S;
+    static const int probes = KEEPALIVE_PROBES;
+
+    return setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s) ==
+               0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s,
+                      sizeof interval_s) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes) ==
+               0;
+}
+
 enum mr_err api_listen(const char *host, uint16_t *port, int *out_fd,
                        struct mr_detail *detail)
 {
@@ -66,6 +91,7 @@ enum mr_err api_listen(const char *host, uint16_t *port, int *out_fd,
 
     if (fd < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        !set_keepalive(fd) ||
         (a.any.sa_family == AF_INET6 &&
          setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) != 0) ||
         bind(fd, &a.any, len) != 0 || listen(fd, BACKLOG) != 0 ||

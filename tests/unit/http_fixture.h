@@ -142,7 +142,7 @@ static inline void send_all(int fd, const char *data, size_t len)
 /* The value of the header @name, or NULL; valid until the next call. */
 static inline const char *header(const struct answer *a, const char *name)
 {
-    static char value[512];
+    static _Thread_local char value[512];
     size_t len = strlen(name);
 
     for (const char *line = a->head; line != NULL;) {

@@ -74,6 +74,45 @@ static void blocking_query_ends_with_its_client(void **state)
     await_parked(f, 0);
 }
 
+/* The kernel's timer of the server's end of @fd (/proc/net/tcp). */
+static unsigned timer_of(const struct fixture *f, int fd)
+{
+    struct sockaddr_in own;
+    socklen_t len = sizeof own;
+    FILE *file = fopen("/proc/net/tcp", "r");
+    unsigned timer = 0;
+    char line[512];
+
+    assert_non_null(file);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &len), 0);
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned local;
+        unsigned peer;
+        unsigned kind;
+
+        if (sscanf(line, "%*d: %*x:%x %*x:%x %*x %*x:%*x %x:", &local, &peer,
+                   &kind) == 3 &&
+            local == mr_api_port(f->api) && peer == ntohs(own.sin_port)) {
+            timer = kind;
+        }
+    }
+    (void)fclose(file);
+    return timer;
+}
+
+/* One that vanishes without a word is asked by the system now and then. */
+static void silent_client_is_asked_whether_it_is_there(void **state)
+{
+    static const unsigned keepalive = 2; /* In include/net/tcp.h's words. */
+    struct fixture *f = *state;
+    struct blocked b = begin_blocking(f, "/v1/kv/b?index=9999&wait=600s");
+
+    await_parked(f, 1);
+    assert_int_equal(timer_of(f, b.fd), keepalive);
+    close(b.fd);
+    await_parked(f, 0);
+}
+
 /* Clients that leave together, by reset or in order, leave nothing behind. */
 static void leaving_crowd_leaves_nothing_behind(void **state)
 {
@@ -398,6 +437,7 @@ int main(void)
         with_service(blocking_query_wakes_on_its_key),
         with_service(blocking_query_times_out_with_the_same_index),
         with_service(blocking_query_ends_with_its_client),
+        with_service(silent_client_is_asked_whether_it_is_there),
         with_service(leaving_crowd_leaves_nothing_behind),
         with_service(answer_as_before_does_not_end_the_wait),
         with_service(old_index_of_an_answer_as_before_waits),
