@@ -34,6 +34,8 @@
 #define N_ADDRESSES 200
 #define ROUND_LIMIT_MS 20000
 #define LOOK_US 500
+#define QUIET_MS 600
+#define QUIET_HELD_MS 2000
 
 enum kind { BLOCKING, STREAM };
 
@@ -238,15 +240,15 @@ static void open_readers(void)
             die("epoll_ctl");
         }
     }
+    if (bench.kind == STREAM) {
+        (void)hear(bench.n, ROUND_LIMIT_MS); /* What they begin with. */
+    }
 }
 
-/* Let what streams begin with arrive, and the server come to rest. */
-static void settle(void)
+/* Let the server come to rest. */
+static void settle(int quiet_ms)
 {
-    if (bench.kind == STREAM) {
-        (void)hear(bench.n, ROUND_LIMIT_MS);
-    }
-    while (hear(1, 1500) > 0) {
+    while (hear(1, quiet_ms) > 0) {
     }
 }
 
@@ -285,7 +287,7 @@ static void park_again(int writer)
             ask(&bench.readers[i]);
         }
     }
-    settle();
+    settle(QUIET_MS);
 }
 
 static void parse(int argc, char **argv)
@@ -312,14 +314,19 @@ static void parse(int argc, char **argv)
     bench.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 }
 
-/* Keep the readers until the input ends. */
-static int hold(void)
+/* Keep the readers until the input ends; then let them hear of a change, because
+ * Consul keeps what waits for a client that has gone, descriptor and all. */
+static int hold(int writer)
 {
     char byte;
 
     puts("parked");
     (void)fflush(stdout);
     while (read(STDIN_FILENO, &byte, 1) > 0) {
+    }
+    if (bench.kind == BLOCKING) {
+        (void)request(writer, "PUT", "end");
+        (void)hear(bench.n, ROUND_LIMIT_MS);
     }
     return 0;
 }
@@ -334,9 +341,9 @@ int main(int argc, char **argv)
     (void)request(writer, "PUT", "value");
     bench.index = request(writer, "GET", "");
     open_readers();
-    settle();
+    settle(rounds == 0 ? QUIET_HELD_MS : QUIET_MS);
     if (rounds == 0) {
-        return hold();
+        return hold(writer);
     }
     printf("{\"readers\": %zu, \"rounds\": [", bench.n);
     for (unsigned i = 0; i < rounds; i++) {
