@@ -70,7 +70,7 @@ static void *fake_run(void *arg)
     int connection;
 
     while ((connection = accept(fake->listener, NULL, NULL)) >= 0) {
-        static char request[FAKE_REQUEST_MAX];
+        char request[FAKE_REQUEST_MAX];
         const char *answer;
         bool holds;
 

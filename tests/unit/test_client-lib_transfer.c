@@ -109,6 +109,7 @@ static void sockets_are_closed_on_exec(void **state)
         MICROREG_OK);
     assert_int_equal(microreg_watch_next(watch, 5000, &event, NULL),
                      MICROREG_OK);
+    (void)fake_request(&fake, 1);
     for (int fd = 0; fd < FDS_MAX; fd++) {
         struct sockaddr_in peer;
         socklen_t len = sizeof peer;
