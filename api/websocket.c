@@ -264,6 +264,11 @@ static void take_new(struct api_websockets *all, struct api_websocket *ws)
         end(ws);
         return;
     }
+    if (all->has_said_goodbye &&
+        say_goodbye(ws, WEBSOCKET_GOING_AWAY, "the server stops") != MR_OK) {
+        end(ws); /* It was handed over before, and taken after the others. */
+        return;
+    }
     step(ws, true);
 }
 

@@ -46,7 +46,8 @@ void api_websockets_drain(struct api_websockets *all);
 /* Stop the thread, which has been drained. NULL is a no-op. */
 void api_websockets_stop(struct api_websockets *all);
 
-/* Whether @x asks for a WebSocket on a path that has them: its route is
+/* Whether @x asks for a WebSocket on a path that has them (HTTP/1.0 cannot: RFC
+ * 9110 §7.8): its route is
  * api_websocket_route then. */
 bool api_websocket_wanted(const struct api_http *x);
 

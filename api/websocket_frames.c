@@ -9,8 +9,8 @@
 
 #include "base/mem.h"
 
-/* What a client may say in one message: nothing of it is used. */
-#define MESSAGE_MAX ((uint64_t)16 * 1024)
+/* What a client may say in one frame: nothing of it is used or kept. */
+#define FRAME_MAX ((uint64_t)16 * 1024)
 
 /* What is read in one turn, so that a chatty client does not keep others
  * waiting. */
@@ -109,7 +109,7 @@ enum mr_err websocket_frames_init(struct websocket_frames *f, int fd,
         return MR_E_NOMEM;
     }
     wslay_event_config_set_no_buffering(f->wslay, 1);
-    wslay_event_config_set_max_recv_msg_length(f->wslay, MESSAGE_MAX);
+    wslay_event_config_set_max_recv_msg_length(f->wslay, FRAME_MAX);
     return MR_OK;
 }
 

@@ -104,7 +104,7 @@ static enum mr_err open_messages(struct api_request *req, const char *name,
 
 bool api_websocket_wanted(const struct api_http *x)
 {
-    return strcmp(x->req.method, "GET") == 0 &&
+    return strcmp(x->req.method, "GET") == 0 && !x->is_http10 &&
            strcmp(x->req.path, REGISTRY_PATH) == 0 &&
            websocket_has_token(api_http_header(x, "Upgrade"), "websocket");
 }

@@ -224,6 +224,26 @@ static void messages_of_clients_are_ignored(void **state)
     close(fd);
 }
 
+/* Pieces are dropped as they come, and a ping may come between them (RFC 6455
+ * §5.4). */
+static void a_message_in_pieces_is_ignored(void **state)
+{
+    static const char first[] = "\x02\x80\x01\x01\x01\x01";
+    static char piece[8 + 4096] = "\x00\xfe\x10\x00\x01\x02\x03\x04";
+    static struct frame frame;
+    int fd = open_socket(*state, "/registry");
+
+    send_all(fd, first, sizeof first - 1);
+    for (size_t i = 0; i < 100; i++) {
+        send_all(fd, piece, sizeof piece);
+    }
+    send_frame(fd, PING, "between");
+    assert_true(read_frame(fd, &frame));
+    assert_int_equal(frame.opcode, PONG);
+    assert_string_equal(frame.data, "between");
+    close(fd);
+}
+
 /* The client begins: its code comes back, and the connection ends. */
 static void a_close_is_answered(void **state)
 {
@@ -368,6 +388,49 @@ static void a_wrong_handshake_is_refused(void **state)
                    "HTTP/1.1 400");
 }
 
+/* Upgrades are not of HTTP/1.0 (RFC 9110 §7.8): they are not seen. */
+static void an_old_request_gets_the_list(void **state)
+{
+    static const char request[] = "GET /registry HTTP/1.0\r\n" HELLO;
+    int fd = dial(*state);
+
+    send_all(fd, request, strlen(request));
+    struct answer a = receive(fd, true);
+
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "[]");
+    free(a.text);
+    close(fd);
+}
+
+/* When the n-th allocation fails the handshake is refused or the connection
+ * ends, and the next client is served. */
+static void a_lack_of_memory_costs_one_websocket(void **state)
+{
+    static const char request[] = "GET /registry HTTP/1.1\r\n" HELLO;
+    struct fixture *f = *state;
+    struct mr_api_stats stats;
+
+    register_node(f, "one", "one-1");
+    for (uint64_t n = 0; n < 40; n++) {
+        int fd = dial(f);
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+
+        mr_mem_fail_after(n);
+        send_all(fd, request, strlen(request));
+        assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+        mr_mem_fail_after(UINT64_MAX);
+        close(fd);
+        do {
+            mr_api_stats(f->api, &stats);
+        } while (stats.streams != 0 || stats.connections != 0);
+    }
+    int fd = open_socket(f, "/registry");
+
+    expect_text(fd, "\"name\":\"one\"");
+    close(fd);
+}
+
 static void tokens_are_whole_words(void **state)
 {
     (void)state;
@@ -396,8 +459,8 @@ static void garbage_is_answered_with_a_close(void **state)
     }
 }
 
-/* A message is bounded, however it is cut. */
-static void a_message_of_a_client_that_is_too_long_ends_it(void **state)
+/* A frame is bounded, and refused by its head. */
+static void a_frame_of_a_client_that_is_too_long_ends_it(void **state)
 {
     /* 1 MiB is announced. */
     static const char head[] = "\x82\xff\0\0\0\0\0\x10\0\0\x01\x02\x03\x04x";
@@ -442,6 +505,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(pings_are_answered, start, stop),
         cmocka_unit_test_setup_teardown(messages_of_clients_are_ignored, start,
                                         stop),
+        cmocka_unit_test_setup_teardown(a_message_in_pieces_is_ignored, start,
+                                        stop),
         cmocka_unit_test_setup_teardown(a_close_is_answered, start, stop),
         cmocka_unit_test_setup_teardown(frames_behind_the_handshake_are_read,
                                         start, stop),
@@ -454,11 +519,15 @@ int main(void)
         cmocka_unit_test(a_message_that_stays_too_long_is_refused),
         cmocka_unit_test_setup_teardown(a_wrong_handshake_is_refused, start,
                                         stop),
+        cmocka_unit_test_setup_teardown(an_old_request_gets_the_list, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(a_lack_of_memory_costs_one_websocket,
+                                        start, stop),
         cmocka_unit_test(tokens_are_whole_words),
         cmocka_unit_test_setup_teardown(garbage_is_answered_with_a_close, start,
                                         stop),
         cmocka_unit_test_setup_teardown(
-            a_message_of_a_client_that_is_too_long_ends_it, start, stop),
+            a_frame_of_a_client_that_is_too_long_ends_it, start, stop),
         cmocka_unit_test_setup_teardown(
             a_client_that_only_asks_is_not_read_from, start, stop),
     };
