@@ -58,7 +58,8 @@ void api_relay_close(struct api_relay *relay);
 /* The status of the answer; 0: not known yet, wake() will be called. With a
  * status the headers are there as well, in *@out_headers ("Name: value\n"
  * lines, borrowed until api_relay_close()).
- * MR_E_UNREACHABLE: no server, MR_E_TIMEOUT, MR_E_INVALID, MR_E_NOMEM. */
+ * MR_E_UNREACHABLE: no server, MR_E_TIMEOUT, MR_E_INVALID, MR_E_NOMEM,
+ * MR_E_BUSY: no descriptor for a connection. */
 MR_MUST_CHECK enum mr_err api_relay_head(struct api_relay *relay,
                                          int *out_status,
                                          struct mr_slice *out_headers);

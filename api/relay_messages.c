@@ -237,7 +237,10 @@ static enum mr_err read_more(struct relay_messages *m, bool *out_has_more)
         m->ahead.len -= READ_BYTES - n;
     }
     *out_has_more = n > 0;
-    return err == MR_OK || err == MR_E_NOMEM ? err : ask_next(m);
+    if (err == MR_OK || err == MR_E_NOMEM || err == MR_E_BUSY) {
+        return err;
+    }
+    return ask_next(m);
 }
 
 /* Forget what has been handed out, before more is read. */

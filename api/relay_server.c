@@ -108,12 +108,13 @@ static void doubt(const struct api_relay *relay)
     }
 }
 
-/* It failed with @err: try another one, or give up. */
+/* It failed with @err: try another one, or give up. What this agent lacks is no
+ * fault of the server's. */
 static void fail(struct api_relay *relay, enum mr_err err)
 {
     bool has_head = relay->state == RELAY_READING;
 
-    if (err == MR_E_NOMEM) {
+    if (err == MR_E_NOMEM || err == MR_E_BUSY) {
         finish(relay, err);
         return;
     }
@@ -149,9 +150,27 @@ static bool write_request(struct api_relay *relay,
     return !mr_buf_failed(out);
 }
 
-/* A socket on its way to @to, watched; -1: it is not. */
-static int start_connecting(struct api_relay *relay,
-                            const struct mr_api_upstream *to)
+/* Why a call for a connection failed: there are no more descriptors or ports
+ * here (MR_E_BUSY), or it is the server's fault. */
+static enum mr_err error_of(int number)
+{
+    switch (number) {
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOSPC:
+    case EADDRNOTAVAIL:
+        return MR_E_BUSY;
+    case ENOMEM:
+        return MR_E_NOMEM;
+    default:
+        return MR_E_UNREACHABLE;
+    }
+}
+
+/* Be on the way to @to, watched. */
+static enum mr_err start_connecting(struct api_relay *relay,
+                                    const struct mr_api_upstream *to)
 {
     struct epoll_event event = {.events = EPOLLOUT, .data = {.ptr = relay}};
     unsigned ms = UNACKNOWLEDGED_MS;
@@ -160,7 +179,7 @@ static int start_connecting(struct api_relay *relay,
                     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0) {
-        return -1;
+        return error_of(errno);
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
@@ -168,17 +187,21 @@ static int start_connecting(struct api_relay *relay,
     if ((connect(fd, &to->address.any, to->address_len) != 0 &&
          errno != EINPROGRESS) ||
         epoll_ctl(relay->relays->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        enum mr_err err = error_of(errno);
+
         (void)close(fd);
-        return -1;
+        return err;
     }
     relay->events = EPOLLOUT;
-    return fd;
+    relay->fd = fd;
+    return MR_OK;
 }
 
 void relay_begin(struct api_relay *relay)
 {
     const struct mr_api_host *host = &relay->relays->options->host;
     struct mr_api_upstream to;
+    enum mr_err err;
 
     if (!host->upstream(host->arg, &to)) {
         if (now_of(relay) >= relay->give_up_ms) {
@@ -192,9 +215,9 @@ void relay_begin(struct api_relay *relay)
         finish(relay, MR_E_NOMEM);
         return;
     }
-    relay->fd = start_connecting(relay, &to);
-    if (relay->fd < 0) {
-        fail(relay, MR_E_UNREACHABLE);
+    err = start_connecting(relay, &to);
+    if (err != MR_OK) {
+        fail(relay, err);
         return;
     }
     set_state(relay, RELAY_CONNECTING);
@@ -324,8 +347,13 @@ void relay_go_on(struct api_relay *relay)
 
     relay->is_paused = false;
     pthread_mutex_unlock(&relay->lock);
-    if (goes_on && relay->state == RELAY_READING &&
-        !watch_socket(relay, EPOLLIN)) {
+    if (!goes_on || relay->state != RELAY_READING) {
+        return;
+    }
+    if (relay->silence_ms > 0) {
+        set_deadline(relay, relay->silence_ms); /* It could not say anything. */
+    }
+    if (!watch_socket(relay, EPOLLIN)) {
         fail(relay, MR_E_NOMEM);
     }
 }

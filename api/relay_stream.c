@@ -42,6 +42,7 @@ struct api_relay_exchange {
     struct mr_slice headers; /* Of the answer. */
     bool is_waiting;         /* Registered with the park. */
     bool is_stream;          /* The answer does not end. */
+    bool is_mid_line;        /* The client has the beginning of a line. */
 };
 
 bool api_relay_wanted(const struct api_http *x)
@@ -126,7 +127,8 @@ static enum mr_err next_bytes(struct api_relay_exchange *r, char *out,
         }
         err = start_waiting(r);
         if (err != MR_OK) {
-            return err;
+            api_wait_disarm(x);
+            return err == MR_E_CANCELED ? MR_E_CLOSED : err;
         }
         if (atomic_load(&x->wait_state) != API_WAIT_WOKEN) {
             MHD_suspend_connection(x->connection);
@@ -141,18 +143,20 @@ static enum mr_err next_bytes(struct api_relay_exchange *r, char *out,
 /* The library's content reader, whose shape it fixes (shape: callback). */
 static ssize_t on_read(void *cls, uint64_t position, char *out, size_t cap)
 {
+    struct api_relay_exchange *r = cls;
     size_t n = 0;
-    enum mr_err err = next_bytes(cls, out, cap, &n);
+    enum mr_err err = next_bytes(r, out, cap, &n);
 
     (void)position;
-    if (err == MR_E_CLOSED) {
+    if (err == MR_E_CLOSED && !r->is_mid_line) {
         return MHD_CONTENT_READER_END_OF_STREAM;
     }
     if (err != MR_OK) {
-        struct api_relay_exchange *r = cls;
-
-        api_http_break(r->x);
+        api_http_break(r->x); /* Half a line must not look like a whole one. */
         return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    if (n > 0) {
+        r->is_mid_line = out[n - 1] != '\n';
     }
     return (ssize_t)n;
 }
@@ -177,7 +181,7 @@ static enum api_step refuse(struct api_http *x, enum mr_err err)
                            : "No known Consul servers";
 
     api_relay_end(x);
-    if (err == MR_E_NOMEM || err == MR_E_CANCELED) {
+    if (err == MR_E_NOMEM || err == MR_E_CANCELED || err == MR_E_BUSY) {
         api_fail(&x->req, err);
     } else {
         (void)api_rpc_error(&x->req, 500, "%s", text);
