@@ -58,6 +58,11 @@ struct mr_kv_change {
      * NULL. */
     const Mr__Node *was_node;
     const Mr__Service *was_service;
+    /* INSTANCE: those with this name (in any case) and ID on other nodes, as they
+     * are after the revision, the latest registered (the greatest create_rev)
+     * first; the first 8 that there are by their nodes. */
+    const struct mr_kv_instance *const *twins;
+    size_t n_twins;
     union {
         const Mr__Key *key;
         const Mr__Node *node;
