@@ -39,6 +39,7 @@ type httpWire struct {
 	mu       sync.Mutex // Over options.
 	options  Options
 	leases   leases
+	places   places
 	hub      hub
 	closing  context.Context // Ends the streams.
 	shutdown context.CancelFunc
@@ -49,7 +50,7 @@ func newHTTPWire(options Options, servers []endpoint) (*httpWire, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &httpWire{options: options}
+	h := &httpWire{options: options, places: newPlaces()}
 	h.client = &http.Client{
 		Transport: &http.Transport{
 			DialContext: (&net.Dialer{
@@ -58,7 +59,7 @@ func newHTTPWire(options Options, servers []endpoint) (*httpWire, error) {
 			}).DialContext,
 			TLSClientConfig:     config,
 			DisableCompression:  true,
-			MaxIdleConnsPerHost: 64,
+			MaxIdleConnsPerHost: maxCalls,
 			IdleConnTimeout:     90 * time.Second,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -185,6 +186,12 @@ func isFinal(status int) bool {
 // call asks the servers in turn until one has an answer or the time is over.
 func (h *httpWire) call(ctx context.Context, method, target string,
 	body []byte) (answer, error) {
+	select {
+	case h.places <- struct{}{}:
+		defer h.places.leave()
+	case <-ctx.Done():
+		return answer{}, &failure{errors.Join(ErrUnavailable, ctx.Err()), errBusy.text}
+	}
 	tried := &trail{what: method + " " + strings.SplitN(target, "?", 2)[0]}
 	for round := 0; ; round++ {
 		refused := true

@@ -4,6 +4,7 @@ package microreg
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -31,3 +32,20 @@ type source interface {
 	// that the watch holds. Any goroutine, as often as one likes.
 	stop()
 }
+
+// maxCalls is how many calls of a client may ask the registry at a time; the
+// others wait in Go. In the C library each holds a thread of the operating
+// system, over net/http a connection, and a registry that is slow because of too
+// many of them must not get more.
+const maxCalls = 64
+
+// errBusy is the error when no place became free in time.
+var errBusy = &failure{ErrUnavailable, fmt.Sprintf(
+	"no answer in time: %d other calls are waiting for the registry", maxCalls)}
+
+// Places hold one element for each call that asks the registry.
+type places chan struct{}
+
+func newPlaces() places { return make(places, maxCalls) }
+
+func (p places) leave() { <-p }

@@ -20,7 +20,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"runtime/cgo"
 	"strings"
@@ -50,23 +49,14 @@ func newTransport(o Options, servers []endpoint) (transport, error) {
 	return newCWire(o, servers)
 }
 
-// maxCalls is how many calls of a client may be in the library at a time. Each
-// holds a thread of the operating system for as long as the registry takes; the
-// others wait in Go, which costs none.
-const maxCalls = 64
-
-// errBusy is the cause when no place in the library became free in time.
-var errBusy = &failure{ErrUnavailable, fmt.Sprintf(
-	"no answer in time: %d other calls are waiting for the registry", maxCalls)}
-
 // cWire is the transport on libmicroreg.
 type cWire struct {
 	mu      sync.RWMutex // Held for reading by calls, for writing by close.
 	handle  *C.struct_microreg
 	log     cgo.Handle // Or 0.
 	timeout time.Duration
-	places  chan struct{} // One in it for each call in the library.
-	watchMu sync.Mutex    // Over what follows.
+	places  places
+	watchMu sync.Mutex // Over what follows.
 	watches map[*cWatch]struct{}
 	watched map[string]int // How many watches a service has.
 }
@@ -74,7 +64,7 @@ type cWire struct {
 func newCWire(o Options, servers []endpoint) (*cWire, error) {
 	w := &cWire{
 		timeout: o.Timeout,
-		places:  make(chan struct{}, maxCalls),
+		places:  newPlaces(),
 		watches: map[*cWatch]struct{}{},
 		watched: map[string]int{},
 	}
@@ -197,7 +187,7 @@ func (w *cWire) do(ctx context.Context, call func(*C.struct_microreg) error) err
 		}
 	}
 	placed := func() error {
-		defer func() { <-w.places }()
+		defer w.places.leave()
 		return w.with(call)
 	}
 	if ctx.Done() == nil {
