@@ -49,6 +49,15 @@ static size_t skip_scheme(const char *from, size_t len, struct parts *parts)
     return 0;
 }
 
+/* Whether it begins with something else that looks like a scheme. */
+static bool has_other_scheme(const char *from, size_t len)
+{
+    const char *colon = memchr(from, ':', len);
+
+    return colon != NULL && from + len - colon >= 3 &&
+           memcmp(colon, "://", 3) == 0;
+}
+
 static bool parse_port(const char *digits, size_t len, unsigned *out_port)
 {
     unsigned port = 0;
@@ -169,7 +178,9 @@ static int parse_one(const char *from, size_t len, bool is_secure,
     if (rest > 0 && scheme > 0 && from[len - 1] == '/') {
         rest--; /* As people copy it from a browser. */
     }
-    why = split_address(from + scheme, rest, &parts);
+    why = scheme == 0 && has_other_scheme(from, len)
+              ? "only http:// and https:// are known"
+              : split_address(from + scheme, rest, &parts);
     if (why != NULL) {
         return refuse_address(from, len, why, out_error);
     }

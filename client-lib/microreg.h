@@ -25,7 +25,8 @@
  *           server that does not answer soon is not waited for when the
  *           request can be sent to another one without harm.
  * Text      Strings end with NUL and are UTF-8; others are refused. Values of
- *           keys are bytes.
+ *           keys are bytes. A key is no path: "a/b" is one, but there is none
+ *           with an empty part before a '/', nor with a part "." or "..".
  *
  * Signals: the library ignores SIGPIPE on its own sockets and installs nothing.
  * Threads of its own: one per client from the first watch on, and one from the
@@ -246,14 +247,16 @@ struct microreg_services {
 /* get_service only: answer from memory when the service is watched and the
  * stream lives; what this client itself wrote is always in it. What others
  * wrote is, as a rule, milliseconds old; behind a server that hangs, at most
- * twice progress_ms. The first call with this flag begins to follow the service
+ * twice progress_ms; behind one that is cut off from the others, as old as that.
+ * The first call with this flag begins to follow the service
  * in the background. */
 #define MICROREG_WATCHED 0x4u
 
 /* Flags of registrations. */
 /* Renew it in the background each third of its TTL until it is deregistered,
  * and register it again after any loss. For programs without a loop of their
- * own; go-micro calls Register again and again instead. */
+ * own; go-micro calls Register again and again instead. What has no TTL is not
+ * renewed. */
 #define MICROREG_KEEP_ALIVE 0x10u
 
 /* Flags of watches. */
@@ -347,7 +350,7 @@ struct microreg_event {
     const struct microreg_key *key;         /* In a watch of keys; or NULL. */
 };
 
-/* Watch one service, or all when @service is NULL. Dials nothing and does not
+/* Watch one service, or all when @service is NULL or "". Dials nothing and does not
  * wait: the client's thread connects, and goes on trying for ever.
  *
  * The watch tells what is there as create events, and then each change of a
@@ -535,7 +538,10 @@ MICROREG_API void microreg_session_close(struct microreg_session *session);
  * *@out_fence is the fencing number, greater than those of all holders before:
  * give it to each write on behalf of the lock (struct microreg_kv_options).
  *
+ * Each request has a second to be answered, also when less is left.
+ *
  * MICROREG_E_REFUSED: it is held by another session.
+ * MICROREG_E_TIMEOUT: it may be held all the same: ask again, or unlock it.
  * MICROREG_E_NOTFOUND: the session has ended. */
 MICROREG_API MICROREG_MUST_CHECK int
 microreg_lock(struct microreg_session *session, const char *key, int timeout_ms,

@@ -2,6 +2,7 @@
 /* One request to one server. */
 #include "transfer.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -245,6 +246,7 @@ int mrg_transfer_init(struct mrg_transfer *t, struct microreg *client,
         t->easy = curl_easy_init();
     }
     t->server = server;
+    t->ca_file = client->options.ca_file;
     t->is_once = request->is_once;
     if (t->easy != NULL) {
         t->headers = make_headers(&client->options);
@@ -317,8 +319,12 @@ int mrg_transfer_error(const struct mrg_transfer *t, CURLcode code)
     }
 }
 
-const char *mrg_transfer_text(const struct mrg_transfer *t, CURLcode code)
+const char *mrg_transfer_text(struct mrg_transfer *t, CURLcode code)
 {
+    if (code == CURLE_SSL_CACERT_BADFILE && t->ca_file != NULL) {
+        (void)snprintf(t->detail, sizeof t->detail,
+                       "no certificates can be read from %s", t->ca_file);
+    }
     if (code == CURLE_UNSUPPORTED_PROTOCOL ||
         code == CURLE_WEIRD_SERVER_REPLY) {
         return "answered something that is not HTTP";

@@ -22,6 +22,7 @@ struct mrg_transfer {
     struct curl_slist *headers;
     struct curl_slist *routes;
     struct mrg_server *server;
+    const char *ca_file; /* Borrowed, or NULL. */
     bool is_once;
     bool was_sent; /* A connection stood, and the request went out. */
     char detail[CURL_ERROR_SIZE];
@@ -53,7 +54,7 @@ void mrg_transfer_deinit(struct mrg_transfer *t);
 int mrg_transfer_error(const struct mrg_transfer *t, CURLcode code);
 
 /* Curl's words for what happened, in one line. Borrowed. */
-const char *mrg_transfer_text(const struct mrg_transfer *t, CURLcode code);
+const char *mrg_transfer_text(struct mrg_transfer *t, CURLcode code);
 
 /* Initialise libcurl, once. */
 int mrg_curl_init(void);

@@ -106,3 +106,9 @@ def test_insecure_looks_at_nothing(secure):
 
 def test_plain_http_to_a_secure_server_is_an_error(secure):
     assert failure(secure.address, timeout_ms=1000).code < 0
+
+
+def test_a_ca_file_that_is_not_there_is_named(secure):
+    failed = failure("https://" + secure.address, ca_file="/nonexistent.pem")
+    assert failed.code == clientlib.DENIED, failed
+    assert "/nonexistent.pem" in failed.text

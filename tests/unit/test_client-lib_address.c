@@ -111,6 +111,20 @@ static void nonsense_is_refused(void **state)
     }
 }
 
+/* What other programs take for an address is told what it is. */
+static void other_schemes_are_named(void **state)
+{
+    struct mrg_servers *servers;
+    struct microreg_error error;
+
+    (void)state;
+    assert_int_equal(
+        mrg_servers_parse("unix:///run/x", false, &servers, &error),
+        MICROREG_E_INVALID);
+    assert_string_equal(error.text, "address \"unix:///run/x\": only http:// "
+                                    "and https:// are known");
+}
+
 static void a_lack_of_memory_leaves_nothing_behind(void **state)
 {
     struct mrg_servers *servers;
@@ -133,6 +147,7 @@ int main(void)
         cmocka_unit_test(secure_is_for_those_without_a_scheme),
         cmocka_unit_test(who_failed_has_its_turn_again),
         cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(other_schemes_are_named),
         cmocka_unit_test(a_lack_of_memory_leaves_nothing_behind),
     };
 
