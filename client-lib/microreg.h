@@ -247,9 +247,9 @@ struct microreg_services {
 /* get_service only: answer from memory when the service is watched and the
  * stream lives; what this client itself wrote is always in it. What others
  * wrote is, as a rule, milliseconds old; behind a server that hangs, at most
- * twice progress_ms; behind one that is cut off from the others, as old as that.
- * The first call with this flag begins to follow the service
- * in the background. */
+ * twice progress_ms; behind one that is cut off from the others, as old as
+ * that. The first call with this flag begins to follow the service in the
+ * background. */
 #define MICROREG_WATCHED 0x4u
 
 /* Flags of registrations. */
@@ -350,8 +350,8 @@ struct microreg_event {
     const struct microreg_key *key;         /* In a watch of keys; or NULL. */
 };
 
-/* Watch one service, or all when @service is NULL or "". Dials nothing and does not
- * wait: the client's thread connects, and goes on trying for ever.
+/* Watch one service, or all when @service is NULL or "". Dials nothing and does
+ * not wait: the client's thread connects, and goes on trying for ever.
  *
  * The watch tells what is there as create events, and then each change of a
  * node, whole, once and in order. When a connection breaks it goes on at any
