@@ -222,6 +222,7 @@ enum mr_err mr_kv_batch_begin(struct mr_kv *kv)
     b->check_gap.is_known = false;
     kv_tallies_reset(&b->tallies);
     kv_pending_reset(&b->pending);
+    mr_buf_reset(&b->twins.gone);
     b->tx.capture = &b->capture;
     mr_buf_reset(&b->leases);
     kv_touched_reset(&b->touched);
@@ -345,6 +346,7 @@ enum mr_err mr_kv_batch_commit(struct mr_kv *kv, uint64_t index, uint64_t term)
     if (is_changed) {
         kv_hub_publish(&kv->hub, b->meta.revision);
     }
+    kv_twins_commit(&b->twins);
     tell_leases(kv);
     kv_arena_reset(&b->arena); /* What was captured may be large. */
     return MR_OK;

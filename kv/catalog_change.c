@@ -146,10 +146,14 @@ static void write_service(struct kv_batch *b, struct found_service *found,
 
     if (is_moved) {
         (void)kv_tx_del(&b->tx, kv_key_slice(&found->key)); /* It was found. */
+        kv_twins_remove(&b->twins, kv_key_slice(&found->key));
     }
     kv_service_key(&k, service->name, service->node, service->id);
     if (!is_new && !kv_tx_get(&b->tx, kv_key_slice(&k), &found->value)) {
         return; /* It moved with a lease's row; the transaction failed. */
+    }
+    if (is_new) {
+        kv_twins_add(&b->twins, kv_key_slice(&k));
     }
     mr_buf_reset(&b->body);
     kv_pack_service(&b->body, service);
@@ -276,6 +280,7 @@ bool kv_service_remove(struct kv_batch *b, const char *node, const char *id,
     kv_lease_drop(b, old->lease_id);
     kv_index_service(&b->tx, &b->tallies, old, false);
     (void)kv_tx_del(&b->tx, kv_key_slice(&k)); /* It was found. */
+    kv_twins_remove(&b->twins, kv_key_slice(&k));
     b->meta.instances--;
     kv_service_bump(b, mr_slice_str(old->name), -1);
     touch_instance(b, node);

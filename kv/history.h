@@ -13,7 +13,7 @@
  *   CHECK     the rows of its node, of itself and, if it has one, its service
  *   NAME      a packed Service with name, tags and the instances as its port
  *   INSTANCE  [the rows of node and service before,] the rows of the node, of
- *             the service and of all checks
+ *             the service and of all checks, and the same of each twin
  *
  * Rows are stored as they lie in the tree and become objects when they are read:
  * who writes has no time for that, and mostly there is no reader.
@@ -45,6 +45,8 @@ struct kv_event_row_head {
     uint32_t value_len;
     uint32_t key_len;
 };
+
+#define KV_TWINS_MAX 8 /* Of an instance, in an event. */
 
 struct kv_piece;
 

@@ -228,38 +228,79 @@ static const struct mr_kv_service_name *decode_name(struct kv_decoder *d,
     return &d->name;
 }
 
-/* Decode the checks that are left of @object: those of the service have its ID
- * in their keys. */
-static bool decode_checks(struct kv_decoder *d, struct mr_slice object)
+static uint8_t table_of(struct mr_slice object)
 {
-    size_t cap = object.len / sizeof(struct kv_event_row_head) + 1;
+    struct kv_row row = take_row(&object);
+
+    return row.key.len == 0 ? 0 : *(const uint8_t *)row.key.data;
+}
+
+/* Decode the checks at the front of @object: those of the service have its ID in
+ * their keys. */
+static bool decode_checks(struct kv_decoder *d, struct mr_slice *object,
+                          struct mr_kv_instance *instance)
+{
+    size_t cap = object->len / sizeof(struct kv_event_row_head) + 1;
     const Mr__Check **checks = kv_arena_alloc(&d->arena, cap * sizeof *checks);
     size_t n = 0;
 
-    while (checks != NULL && object.len > 0) {
-        struct kv_row row = take_row(&object);
+    while (checks != NULL && table_of(*object) == KV_CHECK) {
+        struct kv_row row = take_row(object);
         struct mr_slice parts[3];
         bool is_of_node = !kv_key_split(row.key, parts, 3) || parts[1].len == 0;
 
-        checks[n] = decode_check(d, &row, d->instance.node,
-                                 is_of_node ? NULL : d->instance.service);
+        checks[n] = decode_check(d, &row, instance->node,
+                                 is_of_node ? NULL : instance->service);
         if (checks[n++] == NULL) {
             return false;
         }
     }
-    d->instance.checks = checks;
-    d->instance.n_checks = n;
+    instance->checks = checks;
+    instance->n_checks = n;
     return checks != NULL;
+}
+
+/* Decode the instance at the front of @object. */
+static bool decode_one(struct kv_decoder *d, struct mr_slice *object,
+                       struct mr_kv_instance *out)
+{
+    struct kv_row row;
+
+    out->node = decode_node(d, object);
+    row = take_row(object);
+    out->service = decode_service(d, &row, out->node);
+    return out->service != NULL && decode_checks(d, object, out);
+}
+
+/* Decode the twins that are left of @object, and sort them. */
+static bool decode_twins(struct kv_decoder *d, struct mr_slice object)
+{
+    d->n_twins = 0;
+    while (object.len > 0 && d->n_twins < KV_TWINS_MAX) {
+        struct mr_kv_instance *twin = &d->twins[d->n_twins];
+        size_t at = d->n_twins++;
+
+        if (!decode_one(d, &object, twin)) {
+            return false;
+        }
+        for (; at > 0 && d->twin_list[at - 1]->service->create_rev <
+                             twin->service->create_rev;
+             at--) {
+            d->twin_list[at] = d->twin_list[at - 1];
+        }
+        d->twin_list[at] = twin;
+    }
+    return true;
 }
 
 static const struct mr_kv_instance *
 decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
 {
-    struct kv_row row;
-
     d->was_node = NULL;
     d->was_service = NULL;
     if (has_before) {
+        struct kv_row row;
+
         d->was_node = decode_node(d, &object);
         row = take_row(&object);
         d->was_service = decode_service(d, &row, d->was_node);
@@ -267,10 +308,7 @@ decode_instance(struct kv_decoder *d, struct mr_slice object, bool has_before)
             return NULL;
         }
     }
-    d->instance.node = decode_node(d, &object);
-    row = take_row(&object);
-    d->instance.service = decode_service(d, &row, d->instance.node);
-    return d->instance.service != NULL && decode_checks(d, object)
+    return decode_one(d, &object, &d->instance) && decode_twins(d, object)
                ? &d->instance
                : NULL;
 }
@@ -306,6 +344,8 @@ enum mr_err kv_decode_event(struct kv_decoder *d,
             decode_instance(d, object, head->has_before);
         change->was_node = d->was_node;
         change->was_service = d->was_service;
+        change->twins = d->twin_list;
+        change->n_twins = d->n_twins;
         break;
     }
     return decoded == NULL || change->was_status == NULL ? MR_E_NOMEM : MR_OK;

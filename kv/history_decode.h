@@ -34,6 +34,9 @@ struct kv_decoder {
     struct mr_kv_instance instance;
     const Mr__Node *was_node;
     const Mr__Service *was_service;
+    struct mr_kv_instance twins[KV_TWINS_MAX];
+    const struct mr_kv_instance *twin_list[KV_TWINS_MAX]; /* As it is told. */
+    size_t n_twins;
 };
 
 /* Make it ready. It must not be moved. */

@@ -356,13 +356,15 @@ static enum mr_err init(struct mr_kv *kv, const struct mr_kv_options *options)
     mr_buf_init(&kv->batch.leases, 0);
     kv_recorder_init(&kv->batch.recorder, &kv->batch, history_bytes);
     kv_pending_init(&kv->batch.pending, history_bytes);
+    enum mr_err err = kv_twins_init(&kv->batch.twins);
+
     kv_history_init(&kv->history, history_bytes, 0);
     kv->hooks = options->hooks;
     kv->is_durable = options->is_durable;
     kv->map_size = options->map_size;
     kv->dir = mr_strdup(options->dir);
     kv->boot_id = mr_strdup(options->is_durable ? "" : options->boot_id);
-    return kv->dir == NULL || kv->boot_id == NULL ? MR_E_NOMEM : MR_OK;
+    return kv->dir == NULL || kv->boot_id == NULL ? MR_E_NOMEM : err;
 }
 
 static void destroy(struct mr_kv *kv)
@@ -385,11 +387,26 @@ static void destroy(struct mr_kv *kv)
     mr_buf_deinit(&kv->batch.leases);
     kv_recorder_deinit(&kv->batch.recorder);
     kv_pending_deinit(&kv->batch.pending);
+    kv_twins_deinit(&kv->batch.twins);
     kv_history_deinit(&kv->history);
     mr_assert(pthread_mutex_destroy(&kv->lock) == 0);
     mr_free(kv->boot_id);
     mr_free(kv->dir);
     mr_free(kv);
+}
+
+/* Learn from the rows what is kept in memory. */
+static enum mr_err load_twins(struct mr_kv *kv)
+{
+    struct kv_tx tx;
+    enum mr_err err = kv_tx_begin_read(kv_current_env(kv), &tx);
+
+    if (err == MR_OK) {
+        kv_twins_fill(&kv->batch.twins, &tx);
+        err = tx.err;
+        kv_tx_end_read(&tx);
+    }
+    return err;
 }
 
 enum mr_err mr_kv_open(const struct mr_kv_options *options,
@@ -408,6 +425,9 @@ enum mr_err mr_kv_open(const struct mr_kv_options *options,
     }
     if (err == MR_OK) {
         err = open_env(kv, was_closed, detail);
+    }
+    if (err == MR_OK) {
+        err = load_twins(kv);
     }
     if (err == MR_OK) {
         err = kv_hub_init(&kv->hub, kv->meta.revision);

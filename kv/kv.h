@@ -14,6 +14,7 @@
 #include "kv/row.h"
 #include "kv/store.h"
 #include "kv/tally.h"
+#include "kv/twins.h"
 #include "kv/view.h"
 #include "kv/watch.h"
 
@@ -103,6 +104,7 @@ struct kv_batch {
     struct kv_capture capture;
     struct kv_recorder recorder;
     struct kv_pending pending;
+    struct kv_twins twins;
     struct mr_buf leases; /* struct mr_kv_lease_change, for the hook. */
     const struct mr_kv_hooks *hooks;
     struct mr_kv_result *result; /* Of the command. */

@@ -321,6 +321,62 @@ static void add_checks(struct mr_buf *out, const struct kv_changes *checks,
     }
 }
 
+/* The rows of the services that have the name and the ID of @row on other nodes
+ * now; returns how many, at most KV_TWINS_MAX. */
+static size_t find_twins(struct kv_recorder *r, const struct kv_row *row,
+                         struct kv_row *out)
+{
+    struct mr_slice own[3]; /* Service, node, ID. */
+    struct mr_slice parts[3];
+    struct kv_scan scan;
+    struct kv_row other;
+    size_t n = 0;
+
+    if (!kv_twins_may_be(&r->b->twins, row->key) ||
+        !kv_key_split(row->key, own, 3)) {
+        return 0;
+    }
+    kv_scan_open(&scan, &r->b->tx,
+                 mr_slice(row->key.data, own[0].len + 2)); /* Table and 0. */
+    while (n < KV_TWINS_MAX && kv_scan_next(&scan, &other)) {
+        if (kv_key_split(other.key, parts, 3) &&
+            mr_slice_eq(parts[2], own[2]) && !mr_slice_eq(parts[1], own[1])) {
+            out[n++] = other;
+        }
+    }
+    kv_scan_close(&scan);
+    return n;
+}
+
+/* Add the instance of @row, a service's, as it is now. */
+static void add_twin(struct kv_recorder *r, struct mr_buf *out,
+                     const struct kv_row *row)
+{
+    struct place p = {.name = {NULL, 0}};
+    struct mr_slice parts[3]; /* Service, node, ID. */
+
+    if (!kv_key_split(row->key, parts, 3)) {
+        return; /* It was split before. */
+    }
+    enter(r, &p, parts[1]);
+    find_checks(r, parts[1], parts[2], &p.checks);
+    kv_event_row(out, &p.node.at[KV_IS]);
+    kv_event_row(out, row);
+    add_checks(out, &p.node_checks, KV_IS);
+    add_checks(out, &p.checks, KV_IS);
+}
+
+static void add_twins(struct kv_recorder *r, struct mr_buf *out,
+                      const struct kv_row *row)
+{
+    struct kv_row twins[KV_TWINS_MAX];
+    size_t n = find_twins(r, row, twins);
+
+    for (size_t i = 0; i < n; i++) {
+        add_twin(r, out, &twins[i]);
+    }
+}
+
 /* An event of the instance of @service on @p. @name: the hash of its name. */
 static void write_instance(struct kv_recorder *r, enum mr_kv_action action,
                            const struct place *p,
@@ -347,6 +403,7 @@ static void write_instance(struct kv_recorder *r, enum mr_kv_action action,
     kv_event_row(out, &service->at[when]);
     add_checks(out, &p->node_checks, when);
     add_checks(out, &p->checks, when);
+    add_twins(r, out, &service->at[when]);
     kv_event_end(out, at);
 }
 

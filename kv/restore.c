@@ -423,6 +423,7 @@ static enum mr_err swap_in(struct mr_kv *kv, struct restore *r,
     kv->old_pools = old;
     atomic_store(&kv->pool, pool);
     kv_pool_retire(old);
+    kv_twins_fill(&kv->batch.twins, &tx);
     kv_history_forget(&kv->history, r->meta.revision);
     kv_publish(kv, &r->meta, &r->local, 0);
     kv_hub_publish(&kv->hub, r->meta.revision);

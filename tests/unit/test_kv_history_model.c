@@ -11,6 +11,7 @@
 #include "kv/mr_kv_history.h"
 
 #include <ctype.h>
+#include <strings.h>
 
 #include "tests/unit/kv_random.h"
 
@@ -304,6 +305,24 @@ static void pack_change(const struct mr_kv_change *change, char *name,
     }
 }
 
+/* Twins share name and ID, and are on other nodes; the latest comes first. */
+static void check_twins(const struct mr_kv_change *change)
+{
+    for (size_t i = 0; i < change->n_twins; i++) {
+        const struct mr_kv_instance *twin = change->twins[i];
+
+        assert_int_equal(change->object, MR_KV_OBJECT_INSTANCE);
+        assert_string_equal(twin->service->id, change->u.instance->service->id);
+        assert_int_equal(
+            strcasecmp(twin->service->name, change->u.instance->service->name),
+            0);
+        assert_int_not_equal(
+            strcasecmp(twin->node->name, change->u.instance->node->name), 0);
+        assert_true(i == 0 || change->twins[i - 1]->service->create_rev >=
+                                  twin->service->create_rev);
+    }
+}
+
 static bool replay(void *arg, const struct mr_kv_change *change)
 {
     struct replay *r = arg;
@@ -316,6 +335,7 @@ static bool replay(void *arg, const struct mr_kv_change *change)
     r->last = change->revision;
     r->was_last = change->is_last;
     pack_change(change, name, &b);
+    check_twins(change);
     object = find(r->objects, name);
     if ((object == NULL) != (change->action == MR_KV_ACTION_CREATE)) {
         fail_msg("action %d of \"%s\", which was %sthere at revision %llu",
@@ -513,6 +533,10 @@ static bool write_change(void *arg, const struct mr_kv_change *change)
     mr_buf_str(b, change->was_status);
     pack_change(change, name, b);
     mr_buf_str(b, name);
+    for (size_t i = 0; i < change->n_twins; i++) {
+        pack_instance(change->twins[i], name, b);
+        mr_buf_str(b, name);
+    }
     return true;
 }
 

@@ -51,6 +51,14 @@ static bool add_change(void *arg, const struct mr_kv_change *c)
             fx_add(&t->text, "|%s=%s", c->u.instance->checks[i]->check_id,
                    c->u.instance->checks[i]->status);
         }
+        for (size_t i = 0; i < c->n_twins; i++) {
+            fx_add(&t->text, "&%s:%d", c->twins[i]->node->name,
+                   (int)c->twins[i]->service->port);
+            for (size_t n = 0; n < c->twins[i]->n_checks; n++) {
+                fx_add(&t->text, "|%s=%s", c->twins[i]->checks[n]->check_id,
+                       c->twins[i]->checks[n]->status);
+            }
+        }
         break;
     }
     return true;
@@ -313,6 +321,60 @@ static void a_name_with_very_many_tags_is_forgotten_alone(void **state)
     assert_told(f, SERVICES, query.after, "+db,tag299");
 }
 
+/* What is left of an ID is told with each change of one: the latest first. */
+static void twins_are_told_with_an_instance(void **state)
+{
+    struct fixture *f = *state;
+    struct registration r = registration();
+    uint64_t after;
+
+    (void)enter(f, &r);
+    r.node.name = S("m");
+    r.service.name = S("WEB");
+    r.service.port = 81;
+    after = enter(f, &r);
+    assert_told(f, CATALOG, after, "+m/web1(WEB):81|c=passing&n:80|c=passing");
+    r.node.name = S("o");
+    r.service.port = 82;
+    r.check.check_id = S("");
+    after = enter(f, &r);
+    assert_told(f, CATALOG, after,
+                "+o/web1(WEB):82&m:81|c=passing&n:80|c=passing");
+    after = mr_kv_revision(f->kv);
+    (void)fx_update(f, "n", "c", "critical", false);
+    assert_told(f, CATALOG, after,
+                "~n/web1(web):80|c=critical&o:82&m:81|c=passing");
+    after = mr_kv_revision(f->kv);
+    (void)fx_deregister(f, "m", NULL, NULL);
+    assert_told(f, CATALOG, after,
+                "-m/web1(WEB):81|c=passing&o:82&n:80|c=critical");
+    r.node.name = S("n");
+    r.service.name = S("db");
+    after = enter(f, &r);
+    assert_told(f, CATALOG, after,
+                "-n/web1(web):80|c=critical&o:82 +n/web1(db):82|c=critical");
+    (void)fx_deregister(f, "n", NULL, NULL);
+    after = mr_kv_revision(f->kv);
+    (void)fx_deregister(f, "o", "web1", NULL);
+    assert_told(f, CATALOG, after, "-o/web1(WEB):82");
+}
+
+/* Also what was there before the server started. */
+static void twins_are_known_after_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    struct registration r = registration();
+    uint64_t after;
+
+    r.check.check_id = S("");
+    (void)enter(f, &r);
+    mr_kv_close(f->kv);
+    fx_open_as(f, "boot");
+    r.node.name = S("m");
+    after = enter(f, &r);
+    assert_told(f, CATALOG, after, "+m/web1(web):80&n:80");
+}
+
 /* ------------------------------------------------------------ failure */
 
 /* Apply @r without the memory after @n allocations; false: that was enough. */
@@ -415,6 +477,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_name_with_very_many_tags_is_forgotten_alone, fx_setup,
             fx_teardown),
+        cmocka_unit_test_setup_teardown(twins_are_told_with_an_instance,
+                                        fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(twins_are_known_after_a_restart,
+                                        fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(lack_of_memory_shows_no_half_change,
                                         fx_setup, fx_teardown),
     };
