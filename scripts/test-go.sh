@@ -54,8 +54,8 @@ test_here
 run env CGO_ENABLED=0 go vet ./...
 run env CGO_ENABLED=0 go test -count=1 -parallel 16 -timeout "${TEST_S}s" -run Conformance .
 
-# The programs of tests/integration/test_fleet.py and of the greeter.
-for folder in ../../tests/fleet/* ../../examples/greeter/go; do
+# The programs of tests/integration/test_fleet.py, of the benchmark and of the greeter.
+for folder in ../../tests/fleet/* ../../tests/bench/go ../../examples/greeter/go; do
 	pushd "$folder" >/dev/null || exit 1
 	unformatted=$(gofmt -l .)
 	[[ -z $unformatted ]] || failed+=("gofmt: $folder: $unformatted")
