@@ -97,13 +97,34 @@ static void wake_readers(struct api_feed *feed)
     }
 }
 
+/* Go on to where all topics were quiet since they were waited for. What others
+ * did until then need not be found in the history, which may have forgotten it:
+ * a reader of what is quiet is not slow. */
+static void pass_over(struct api_feed *feed)
+{
+    uint64_t upto = UINT64_MAX;
+
+    for (size_t i = 0; i < feed->n_topics; i++) {
+        const struct feed_waiter *w = &feed->waiters[i];
+        uint64_t quiet = w->is_armed
+                             ? mr_kv_wait_quiet(feed->feeds->kv, &w->base)
+                             : feed->upto;
+
+        upto = quiet < upto ? quiet : upto;
+    }
+    feed->upto = upto > feed->upto ? upto : feed->upto;
+}
+
 void feed_refresh(struct api_feed *feed)
 {
     struct reading reading = {.feed = feed};
-    struct mr_kv_history_query query = {feed->topics, feed->n_topics,
-                                        feed->upto};
-    uint64_t upto = feed->upto;
+    struct mr_kv_history_query query = {feed->topics, feed->n_topics, 0};
+    uint64_t upto;
     enum mr_err err = MR_E_NOMEM;
+
+    pass_over(feed);
+    query.after = feed->upto;
+    upto = feed->upto;
 
     if (feed_render_init(&reading.render, &feed->spec, FEED_TEXT_MAX)) {
         err = mr_kv_history_read(feed->feeds->kv, &query, on_change, &reading,
@@ -200,6 +221,7 @@ static void disarm_fired(struct api_feed *feed)
 static void serve(struct api_feed *feed)
 {
     pthread_mutex_lock(&feed->lock);
+    pass_over(feed); /* While those that have fired are still armed. */
     disarm_fired(feed);
     feed_refresh(feed);
     feed_arm(feed);

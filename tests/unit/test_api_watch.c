@@ -657,6 +657,29 @@ static void slow_reader_is_told_to_reset(void **state)
     close_stream(s);
 }
 
+/* What others do meanwhile is forgotten, and was nothing to them. */
+static void readers_of_what_is_quiet_are_not_reset(void **state)
+{
+    struct fixture *f = *state;
+    char *big = malloc(500001);
+    struct stream *s;
+
+    put(f, "a", "1");
+    s = open_stream(f, "/v1/watch/key/a", "");
+    expect_key(s, "create", rev(f, 1), true, "a");
+    expect_line(s, "synced", rev(f, 1), false);
+    memset(big, 'x', 500000);
+    big[500000] = '\0';
+    for (int i = 0; i < 24; i++) {
+        big[0] = (char)('a' + i);
+        put(f, "big", big);
+    }
+    free(big);
+    put(f, "a", "2");
+    expect_key(s, "update", rev(f, 26), false, "a");
+    close_stream(s);
+}
+
 static void many_readers_of_a_key_hear_of_every_change(void **state)
 {
     struct fixture *f = *state;
@@ -714,6 +737,7 @@ int main(void)
         with_service(bad_requests_say_what_is_wrong),
         with_service(bad_lists_of_services_say_what_is_wrong),
         with_service(slow_reader_is_told_to_reset),
+        with_service(readers_of_what_is_quiet_are_not_reset),
         with_service(many_readers_of_a_key_hear_of_every_change),
         with_service(quiescing_ends_streams_in_order),
     };
