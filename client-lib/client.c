@@ -245,12 +245,26 @@ void mrg_log(struct microreg *client, int level, const char *format, ...)
     client->options.log(client->options.log_arg, level, line);
 }
 
-uint64_t mrg_now_ms(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t mrg_now_ms(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t mrg_boot_ms(void)
+{
+#ifdef CLOCK_BOOTTIME
+    return read_clock(CLOCK_BOOTTIME);
+#else
+    return read_clock(CLOCK_MONOTONIC);
+#endif
 }
 
 int mrg_ms_until(uint64_t deadline_ms)

@@ -66,6 +66,9 @@ mrg_log(struct microreg *client, int level, const char *format, ...);
 /* Milliseconds of a clock that never goes back. */
 uint64_t mrg_now_ms(void);
 
+/* The same, but it goes on while the machine sleeps, where that is known. */
+uint64_t mrg_boot_ms(void);
+
 /* What is left until @deadline_ms: at least 1. */
 int mrg_ms_until(uint64_t deadline_ms);
 

@@ -84,7 +84,8 @@ static int create(struct microreg *client, struct microreg_session *session,
     }
     call.body = body.data;
     call.body_len = body.len;
-    session->sent_ms = mrg_now_ms();
+    session->sent_boot_ms = mrg_boot_ms();
+    session->due_ms = mrg_now_ms() + (uint64_t)session->ttl_ms / RENEWALS_A_TTL;
     call.is_answer = is_session;
     err = mrg_call_run(client, &call, out_error);
     if (err == MICROREG_OK) {
@@ -138,8 +139,6 @@ int microreg_session_open(struct microreg *client,
     session->client = client;
     session->ttl_ms = o->ttl_ms != 0 ? o->ttl_ms : TTL_DEFAULT_MS;
     err = create(client, session, o, out_error);
-    session->due_ms =
-        session->sent_ms + (uint64_t)session->ttl_ms / RENEWALS_A_TTL;
     if (err == MICROREG_OK && keep(client, session) != MICROREG_OK) {
         err = mrg_nomem(out_error);
     }
@@ -164,7 +163,7 @@ bool microreg_session_alive(struct microreg_session *session)
     bool is_alive;
 
     pthread_mutex_lock(&session->client->lock);
-    if (mrg_now_ms() >= session->sent_ms + (uint64_t)session->ttl_ms) {
+    if (mrg_boot_ms() >= session->sent_boot_ms + (uint64_t)session->ttl_ms) {
         session->is_lost = true;
     }
     is_alive = !session->is_lost;
@@ -208,12 +207,12 @@ static int renew_session(struct microreg *client,
 
 static void note_renewal(struct microreg *client,
                          struct microreg_session *session, int err,
-                         uint64_t sent_ms)
+                         uint64_t sent_ms, uint64_t sent_boot_ms)
 {
     uint64_t ttl_ms = (uint64_t)session->ttl_ms;
 
     if (err == MICROREG_OK) {
-        session->sent_ms = sent_ms;
+        session->sent_boot_ms = sent_boot_ms;
         session->due_ms = sent_ms + ttl_ms / RENEWALS_A_TTL;
         atomic_fetch_add(&client->stats.renewals, 1);
     } else if (err == MICROREG_E_NOTFOUND) {
@@ -231,6 +230,7 @@ void mrg_sessions_renew(struct microreg *client)
 
     while (s != NULL && !atomic_load(&client->keeper->is_stopping)) {
         uint64_t sent_ms = mrg_now_ms();
+        uint64_t sent_boot_ms = mrg_boot_ms();
         int err;
 
         if (s->is_lost || s->is_busy || s->due_ms > sent_ms) {
@@ -241,7 +241,7 @@ void mrg_sessions_renew(struct microreg *client)
         pthread_mutex_unlock(&client->lock);
         err = renew_session(client, s);
         pthread_mutex_lock(&client->lock);
-        note_renewal(client, s, err, sent_ms);
+        note_renewal(client, s, err, sent_ms, sent_boot_ms);
         s->is_busy = false;
         (void)pthread_cond_broadcast(&client->keeper->changed);
         s = s->next;

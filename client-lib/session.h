@@ -15,7 +15,9 @@ struct microreg_session {
 
     /* The client's lock. */
     struct microreg_session *next; /* In the keeper's list. */
-    uint64_t sent_ms;              /* Of the last renewal that was answered. */
+    /* When the last renewal that was answered was sent; on mrg_boot_ms(), since
+     * servers count the TTL while this machine sleeps. */
+    uint64_t sent_boot_ms;
     uint64_t due_ms;
     bool is_lost;
     bool is_busy; /* Being renewed: it must not be freed. */

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -44,6 +47,20 @@
 #define NODE(id, address) "{\"id\":\"" id "\",\"address\":\"" address "\"}"
 #define SERVICE(nodes)                                                         \
     "{\"name\":\"a\",\"version\":\"1\",\"nodes\":[" nodes "]}"
+
+/* How long the machine has slept. */
+static atomic_long slept_s;
+
+/* The library asks this one: a machine that sleeps, without sleep. */
+int clock_gettime(clockid_t clock, struct timespec *out_now)
+{
+    int failed = (int)syscall(SYS_clock_gettime, clock, out_now);
+
+    if (failed == 0 && clock == CLOCK_BOOTTIME) {
+        out_now->tv_sec += atomic_load(&slept_s);
+    }
+    return failed;
+}
 
 struct fixture {
     struct fake_server fake;
@@ -180,6 +197,28 @@ static void a_session_is_closed_in_time(void **state)
     end(&f);
 }
 
+/* A session that ended while the machine slept is not taken for alive. */
+static void a_session_does_not_outlive_sleep(void **state)
+{
+    static const char *const answers[] = {SESSION, SILENCE};
+    const struct microreg_session_options options = {.ttl_ms = 60000};
+    struct microreg_session *session;
+    struct fixture f;
+
+    (void)state;
+    begin(&f, answers, N_OF(answers));
+    assert_int_equal(
+        microreg_session_open(f.client, &options, &session, &f.error),
+        MICROREG_OK);
+    assert_true(microreg_session_alive(session));
+    atomic_store(&slept_s, 61);
+    assert_false(microreg_session_alive(session));
+    atomic_store(&slept_s, 0);
+    assert_false(microreg_session_alive(session));
+    microreg_session_close(session);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +226,7 @@ int main(void)
         cmocka_unit_test(what_is_removed_is_not_renewed),
         cmocka_unit_test(a_call_that_waits_for_another_ends_in_time),
         cmocka_unit_test(a_session_is_closed_in_time),
+        cmocka_unit_test(a_session_does_not_outlive_sleep),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
