@@ -46,4 +46,44 @@ MR_MUST_CHECK enum mr_err feed_render_snapshot(struct feed_render *r,
 void feed_render_mark(struct feed_render *r, const char *action,
                       uint64_t revision);
 
+/* ------------------------------------------------ among feed_*.c only */
+
+/* A snapshot being written. */
+struct feed_snapshot {
+    struct feed_render *r;
+    uint64_t revision;
+    bool is_reset;
+    enum mr_err err;
+};
+
+/* Write a line about @object, if it has bytes. @more: others of the same
+ * revision follow. */
+void feed_render_line(struct feed_render *r, const char *action,
+                      uint64_t revision, bool more, struct mr_slice object);
+
+/* Write the object of @change as Consul would. */
+void feed_render_object(const struct mr_kv_change *change, struct mr_buf *out);
+
+/* What @change is for those who see only what the filter shows; false: nothing
+ * at all. */
+bool feed_render_shows(const struct feed_render *r,
+                       const struct mr_kv_change *change,
+                       enum mr_kv_action *out_action);
+
+/* Take up what stands in r->objects from @start to @end under @action. */
+void feed_render_event(struct feed_render *r, enum mr_kv_action action,
+                       size_t start, size_t end);
+
+/* MR_OK, or why a buffer of @r has failed: MR_E_NOMEM, MR_E_TOOBIG. */
+MR_MUST_CHECK enum mr_err feed_render_check(const struct feed_render *r);
+
+/* Take up what go-micro's watchers are told of @change. MR_E_NOMEM. */
+MR_MUST_CHECK enum mr_err
+feed_registry_change(struct feed_render *r, const struct mr_kv_change *change);
+
+/* Write what @view has for them, an ID of a service once. MR_E_NOMEM,
+ * MR_E_TOOBIG, and the errors of views. */
+MR_MUST_CHECK enum mr_err feed_registry_snapshot(struct feed_snapshot *s,
+                                                 struct mr_kv_view *view);
+
 #endif /* API_FEED_RENDER_H */

@@ -13,9 +13,8 @@
 #define LIST_BYTES_MAX ((size_t)64 * 1024 * 1024)
 
 struct entry {
-    const Mr__Node *node;
-    const Mr__Service *service;
-    const char *version; /* The list's. */
+    struct mr_kv_instance instance; /* Without its checks. */
+    const char *version;            /* The list's. */
 };
 
 /* A version, once for all instances in a row that have its tag. */
@@ -141,7 +140,8 @@ static bool is_critical(const struct mr_kv_instance *instance)
 enum mr_err registry_list_add(struct registry_list *list,
                               const struct mr_kv_instance *instance)
 {
-    struct entry entry = {.node = instance->node, .service = instance->service};
+    struct entry entry = {
+        .instance = {.node = instance->node, .service = instance->service}};
     enum mr_err err;
 
     if (is_critical(instance)) {
@@ -156,11 +156,59 @@ enum mr_err registry_list_add(struct registry_list *list,
     return mr_buf_failed(&list->entries) ? MR_E_NOMEM : MR_OK;
 }
 
-/* By service; its nodes by ID, and one ID on several nodes of the catalog by
- * those. */
-static int compare_service(const struct entry *a, const struct entry *b)
+int registry_compare_ids(const struct mr_kv_instance *a,
+                         const struct mr_kv_instance *b)
 {
     int order = strcmp(a->service->name, b->service->name);
+
+    if (order == 0) {
+        order = strcmp(a->service->id, b->service->id);
+    }
+    if (order == 0) {
+        order = (a->service->create_rev < b->service->create_rev) -
+                (a->service->create_rev > b->service->create_rev);
+    }
+    return order != 0 ? order : strcmp(a->node->name, b->node->name);
+}
+
+bool registry_same_id(const struct mr_kv_instance *a,
+                      const struct mr_kv_instance *b)
+{
+    return strcmp(a->service->id, b->service->id) == 0 &&
+           strcmp(a->service->name, b->service->name) == 0;
+}
+
+static int compare_ids(const void *a_, const void *b_)
+{
+    const struct entry *a = a_;
+    const struct entry *b = b_;
+
+    return registry_compare_ids(&a->instance, &b->instance);
+}
+
+/* Of those that have one ID only the latest registered stays. */
+static void drop_twins(struct registry_list *list)
+{
+    struct entry *entries = (struct entry *)(void *)list->entries.data;
+    size_t n = list->entries.len / sizeof *entries;
+    size_t kept = 0;
+
+    if (n > 1) {
+        qsort(entries, n, sizeof *entries, compare_ids);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (kept == 0 || !registry_same_id(&entries[kept - 1].instance,
+                                           &entries[i].instance)) {
+            entries[kept++] = entries[i];
+        }
+    }
+    list->entries.len = kept * sizeof *entries;
+}
+
+/* By service; its nodes by ID. */
+static int compare_service(const struct entry *a, const struct entry *b)
+{
+    int order = strcmp(a->instance.service->name, b->instance.service->name);
 
     return order != 0 ? order : strcmp(a->version, b->version);
 }
@@ -171,10 +219,9 @@ static int compare_entries(const void *a_, const void *b_)
     const struct entry *b = b_;
     int order = compare_service(a, b);
 
-    if (order == 0) {
-        order = strcmp(a->service->id, b->service->id);
-    }
-    return order != 0 ? order : strcmp(a->node->name, b->node->name);
+    return order != 0
+               ? order
+               : strcmp(a->instance.service->id, b->instance.service->id);
 }
 
 /* ------------------------------------------------------------- endpoints */
@@ -328,16 +375,16 @@ static enum mr_err write_metadata(struct registry_list *list, struct mr_json *j,
 static void write_address(struct registry_list *list, struct mr_json *j,
                           const struct entry *e)
 {
-    const char *host = e->service->address;
+    const char *host = e->instance.service->address;
 
-    host = host[0] == '\0' ? e->node->address : host;
+    host = host[0] == '\0' ? e->instance.node->address : host;
     mr_buf_reset(&list->plain);
-    if (e->service->port == 0) {
+    if (e->instance.service->port == 0) {
         mr_buf_str(&list->plain, host);
     } else {
         mr_buf_printf(&list->plain,
                       strchr(host, ':') != NULL ? "[%s]:%lld" : "%s:%lld", host,
-                      (long long)e->service->port);
+                      (long long)e->instance.service->port);
     }
     mr_json_strn(j, (const char *)list->plain.data, list->plain.len);
 }
@@ -348,11 +395,11 @@ static enum mr_err write_node(struct registry_list *list, struct mr_json *j,
     enum mr_err err;
 
     mr_json_object(j);
-    mr_json_kstr(j, "id", e->service->id);
+    mr_json_kstr(j, "id", e->instance.service->id);
     mr_json_key(j, "address");
     write_address(list, j, e);
     mr_json_key(j, "metadata");
-    err = write_metadata(list, j, e->service);
+    err = write_metadata(list, j, e->instance.service);
     mr_json_object_end(j);
     return err;
 }
@@ -364,13 +411,13 @@ static enum mr_err write_service(struct registry_list *list, struct mr_json *j,
     enum mr_err err;
 
     mr_json_object(j);
-    mr_json_kstr(j, "name", e->service->name);
+    mr_json_kstr(j, "name", e->instance.service->name);
     mr_json_kstr(j, "version", e->version);
     mr_json_key(j, "metadata");
-    registry_write_pairs(j, e->service->registry_meta,
-                         e->service->n_registry_meta);
+    registry_write_pairs(j, e->instance.service->registry_meta,
+                         e->instance.service->n_registry_meta);
     mr_json_key(j, "endpoints");
-    err = write_endpoints(list, j, e->service);
+    err = write_endpoints(list, j, e->instance.service);
     mr_json_key(j, "nodes");
     mr_json_array(j);
     for (size_t i = 0; i < n && err == MR_OK; i++) {
@@ -383,12 +430,15 @@ static enum mr_err write_service(struct registry_list *list, struct mr_json *j,
 
 enum mr_err registry_list_write(struct registry_list *list, struct mr_buf *out)
 {
-    struct entry *entries = (struct entry *)(void *)list->entries.data;
-    size_t n = list->entries.len / sizeof *entries;
+    struct entry *entries;
+    size_t n;
     enum mr_err err = MR_OK;
     struct mr_json j;
     size_t last;
 
+    drop_twins(list);
+    entries = (struct entry *)(void *)list->entries.data;
+    n = list->entries.len / sizeof *entries;
     if (n > 0) {
         qsort(entries, n, sizeof *entries, compare_entries);
     }
@@ -410,7 +460,8 @@ enum mr_err registry_write_instance(struct registry_list *list,
                                     const struct mr_kv_instance *instance,
                                     struct mr_buf *out)
 {
-    struct entry entry = {.node = instance->node, .service = instance->service};
+    struct entry entry = {
+        .instance = {.node = instance->node, .service = instance->service}};
     enum mr_err err = find_version(list, instance->service);
     struct mr_json j;
 

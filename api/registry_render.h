@@ -25,7 +25,8 @@ MR_MUST_CHECK enum mr_err
 registry_list_add(struct registry_list *list,
                   const struct mr_kv_instance *instance);
 
-/* Write the services, an array. MR_E_NOMEM. */
+/* Write the services, an array; an ID of a service once, as the latest
+ * registered of the list. MR_E_NOMEM. */
 MR_MUST_CHECK enum mr_err registry_list_write(struct registry_list *list,
                                               struct mr_buf *out);
 
@@ -39,5 +40,14 @@ registry_write_instance(struct registry_list *list,
 
 /* Whether @a and @b are of different versions. */
 bool registry_version_differs(const Mr__Service *a, const Mr__Service *b);
+
+/* Order by service, ID, and of one ID on several nodes of the catalog the latest
+ * registered first: that one is shown. For qsort(). */
+int registry_compare_ids(const struct mr_kv_instance *a,
+                         const struct mr_kv_instance *b);
+
+/* Whether go-micro takes @a and @b for one node. */
+bool registry_same_id(const struct mr_kv_instance *a,
+                      const struct mr_kv_instance *b);
 
 #endif /* API_REGISTRY_RENDER_H */

@@ -496,6 +496,73 @@ static void registry_hears_of_what_it_shows_only(void **state)
     close_stream(s);
 }
 
+/* An instance of web with the ID w. */
+static void twin(const struct fixture *f, const char *node, int port,
+                 const char *status)
+{
+    catalog(f, text("{\"Node\":\"%s\",\"Address\":\"10.0.0.1\",\"Service\":{"
+                    "\"ID\":\"w\",\"Service\":\"web\",\"Port\":%d},"
+                    "\"Check\":{\"CheckID\":\"c\",\"ServiceID\":\"w\","
+                    "\"Status\":\"%s\"}}",
+                    node, port, status));
+}
+
+static const char *told_address(const struct stream *s)
+{
+    json_t *service = json_object_get(s->json, "service");
+
+    return member(json_array_get(json_object_get(service, "nodes"), 0),
+                  "address");
+}
+
+/* A service moves to another server while the old one's is still there. */
+static void one_id_on_two_nodes_is_one_to_go_micro(void **state)
+{
+    struct fixture *f = *state;
+    struct stream *s = open_stream(f, "/registry/watch?service=web", "");
+
+    expect_line(s, "synced", rev(f, 0), false);
+    twin(f, "n1", 80, "passing");
+    expect_node(s, "create", false, "web", "w");
+    twin(f, "n2", 80, "passing"); /* It looks the same. */
+    twin(f, "n1", 80, "critical");
+    twin(f, "n3", 81, "passing");
+    expect_node(s, "update", false, "web", "w");
+    assert_string_equal(told_address(s), "10.0.0.1:81");
+    assert_int_equal(json_integer_value(json_object_get(s->json, "index")),
+                     rev(f, 4));
+    twin(f, "n2", 82, "passing"); /* Not the latest. */
+    twin(f, "n3", 81, "critical");
+    expect_node(s, "update", false, "web", "w");
+    assert_string_equal(told_address(s), "10.0.0.1:82");
+    expect(f, "PUT", "/v1/catalog/deregister", "{\"Node\":\"n2\"}", 200,
+           "true");
+    expect_node(s, "delete", false, "web", "w");
+    assert_string_equal(told_address(s), "10.0.0.1:82");
+    twin(f, "n1", 80, "passing");
+    expect_node(s, "create", false, "web", "w");
+    close_stream(s);
+}
+
+static void one_id_on_two_nodes_is_listed_once(void **state)
+{
+    struct fixture *f = *state;
+
+    twin(f, "n2", 81, "passing");
+    twin(f, "n1", 80, "passing");
+    twin(f, "n3", 82, "critical");
+    struct stream *s = open_stream(f, "/registry/watch?service=web", "");
+
+    expect_node(s, "create", true, "web", "w");
+    assert_string_equal(told_address(s), "10.0.0.1:80");
+    expect_line(s, "synced", mr_kv_revision(f->kv), false);
+    close_stream(s);
+    expect(f, "GET", "/registry?service=web", NULL, 200,
+           "[{\"name\":\"web\",\"version\":\"\",\"metadata\":null,"
+           "\"endpoints\":null,\"nodes\":[{\"id\":\"w\",\"address\":"
+           "\"10.0.0.1:80\",\"metadata\":null}]}]");
+}
+
 static void service_that_joins_a_stream_begins_with_its_snapshot(void **state)
 {
     struct fixture *f = *state;
@@ -730,6 +797,8 @@ int main(void)
         with_service(one_stream_tells_of_several_services),
         with_service(node_that_gets_another_version_leaves_the_old_one),
         with_service(registry_hears_of_what_it_shows_only),
+        with_service(one_id_on_two_nodes_is_one_to_go_micro),
+        with_service(one_id_on_two_nodes_is_listed_once),
         with_service(service_that_joins_a_stream_begins_with_its_snapshot),
         with_service(service_with_an_index_that_never_was_is_reset),
         with_service(server_sent_events_carry_ids_and_resume),
