@@ -125,10 +125,9 @@ static bool emit_instance(struct kv_walk *w, const Mr__Service *service,
     return goes_on;
 }
 
-/* Walk over the instances of @name that have the ID @id (no data: all). */
-static enum mr_err walk_instances(struct mr_kv_view *view, const char *name,
-                                  struct mr_slice id, mr_kv_instance_cb cb,
-                                  void *arg)
+enum mr_err mr_kv_service_instances(struct mr_kv_view *view, const char *name,
+                                    mr_kv_instance_cb cb, void *arg,
+                                    uint64_t *out_index)
 {
     const Mr__Service *service;
     struct kv_row_key k;
@@ -137,7 +136,6 @@ static enum mr_err walk_instances(struct mr_kv_view *view, const char *name,
     bool is_new_node = false;
 
     kv_walk_init(&w, view);
-    w.id = id;
     kv_service_prefix(&k, name);
     kv_scan_open(&scan, w.tx, kv_key_slice(&k));
     while ((service = kv_walk_next_instance(&w, &scan, &is_new_node)) != NULL) {
@@ -152,26 +150,8 @@ static enum mr_err walk_instances(struct mr_kv_view *view, const char *name,
         }
     }
     kv_scan_close(&scan);
+    set_service_index(view, name, out_index);
     return kv_view_error(view);
-}
-
-enum mr_err mr_kv_service_instances(struct mr_kv_view *view, const char *name,
-                                    mr_kv_instance_cb cb, void *arg,
-                                    uint64_t *out_index)
-{
-    enum mr_err err = walk_instances(view, name, mr_slice(NULL, 0), cb, arg);
-
-    if (err == MR_OK) {
-        set_service_index(view, name, out_index);
-        err = kv_view_error(view);
-    }
-    return err;
-}
-
-enum mr_err mr_kv_service_twins(struct mr_kv_view *view, const char *name,
-                                const char *id, mr_kv_instance_cb cb, void *arg)
-{
-    return walk_instances(view, name, mr_slice_str(id), cb, arg);
 }
 
 enum mr_err mr_kv_service_get(struct mr_kv_view *view, const char *node,

@@ -257,12 +257,6 @@ MR_MUST_CHECK enum mr_err
 mr_kv_service_instances(struct mr_kv_view *view, const char *name,
                         mr_kv_instance_cb cb, void *arg, uint64_t *out_index);
 
-/* As mr_kv_service_instances(), those with the ID @id: two nodes may have one of
- * the same ID. Looks at the keys of all, decodes only these. */
-MR_MUST_CHECK enum mr_err mr_kv_service_twins(struct mr_kv_view *view,
-                                              const char *name, const char *id,
-                                              mr_kv_instance_cb cb, void *arg);
-
 /* Whether a service of this name has an instance: for DNS, which looks for the
  * longest registered name. */
 bool mr_kv_service_exists(struct mr_kv_view *view, const char *name);

@@ -104,15 +104,13 @@ const Mr__Service *kv_walk_next_instance(struct kv_walk *w,
     Mr__Service *service;
     enum mr_err err;
 
-    do {
-        if (!kv_scan_next(scan, &row)) {
-            return NULL;
-        }
-        if (!kv_key_split(row.key, parts, 3)) {
-            kv_tx_fail(w->tx, MR_E_CORRUPT);
-            return NULL;
-        }
-    } while (w->id.data != NULL && !mr_slice_eq(parts[2], w->id));
+    if (!kv_scan_next(scan, &row)) {
+        return NULL;
+    }
+    if (!kv_key_split(row.key, parts, 3)) {
+        kv_tx_fail(w->tx, MR_E_CORRUPT);
+        return NULL;
+    }
     *out_is_new_node = kv_walk_to_node(w, parts[1]);
     if (w->node == NULL) {
         return NULL;

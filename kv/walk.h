@@ -14,7 +14,6 @@ struct kv_walk {
     const Mr__Node *node;       /* The last one, or NULL. */
     struct mr_slice node_key;   /* Its lower name. */
     const Mr__Service *service; /* The last one, of node, or NULL. */
-    struct mr_slice id;         /* Only instances that have it; no data: all. */
     const Mr__Check **checks;   /* A list being gathered. */
     size_t n_checks;
     size_t cap_checks;

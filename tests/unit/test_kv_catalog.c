@@ -613,37 +613,6 @@ static void rows_are_found_by_id(void **state)
     mr_kv_view_end(view);
 }
 
-/* One ID on several nodes: instances of others, and longer IDs, are none. */
-static void twins_are_found_by_their_id(void **state)
-{
-    struct fixture *f = *state;
-    struct fx_text t = {.len = 0};
-    struct mr_kv_view *view;
-
-    (void)fx_register(f, (struct fx_reg){.node = "n1",
-                                         .service = "web",
-                                         .id = "a",
-                                         .check = "c",
-                                         .check_service = "a",
-                                         .status = "passing"});
-    (void)fx_register(
-        f, (struct fx_reg){.node = "n1", .service = "web", .id = "b"});
-    (void)fx_register(
-        f, (struct fx_reg){.node = "n2", .service = "web", .id = "a"});
-    (void)fx_register(
-        f, (struct fx_reg){.node = "n3", .service = "web", .id = "aa"});
-    (void)fx_register(
-        f, (struct fx_reg){.node = "n4", .service = "db", .id = "a"});
-    view = fx_view(f);
-    assert_int_equal(mr_kv_service_twins(view, "Web", "a", fx_add_instance, &t),
-                     MR_OK);
-    assert_string_equal(t.text, "n1/a:0[c=passing] n2/a:0[] ");
-    assert_int_equal(mr_kv_service_twins(view, "web", "x", fx_add_instance, &t),
-                     MR_OK);
-    assert_string_equal(t.text, "n1/a:0[c=passing] n2/a:0[] ");
-    mr_kv_view_end(view);
-}
-
 /* ------------------------------------------------------------ failure */
 
 static void refused(struct fixture *f, struct fx_reg r, const char *text)
@@ -730,8 +699,6 @@ static void updates_need_a_fitting_check(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(twins_are_found_by_their_id, fx_setup,
-                                        fx_teardown),
         TEST(instance_lists_node_checks_first),
         TEST(instances_are_ordered_by_node_and_id),
         TEST(same_registration_changes_nothing),
