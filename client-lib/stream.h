@@ -41,7 +41,7 @@ struct mrg_stream {
     struct mrg_arena arena;
     struct mrg_pending *pending;
     size_t n_pending, pending_size, pending_bytes;
-    uint64_t heard_ms; /* When the last line came. */
+    uint64_t heard_ms;   /* When the last line came. */
     unsigned n_failures; /* Since it was last synced. */
 };
 
