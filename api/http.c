@@ -277,6 +277,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection,
     if (x->phase == API_PHASE_REFUSE) {
         return x->made == NULL ? MHD_NO : send_answer(x);
     }
+    if (x->phase == API_PHASE_SENT) {
+        return MHD_NO; /* The library is ending, and did not take the answer. */
+    }
     x->phase = API_PHASE_RUN;
     return run(x);
 }
