@@ -231,7 +231,9 @@ def test_readers_that_stop_reading_neither_grow_the_server_nor_delay_others(
         for i in range(100):
             s = stack.enter_context(connect(server, i))
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            s.sendall(b"GET /v1/watch/keyprefix/slow/ HTTP/1.1\r\nHost: t\r\n\r\n")
+            accept = b"Accept: text/event-stream\r\n" if i % 2 else b""
+            s.sendall(b"GET /v1/watch/keyprefix/slow/ HTTP/1.1\r\nHost: t\r\n"
+                      + accept + b"\r\n")
         good = stack.enter_context(connect(server, 0))
         good.sendall(b"GET /v1/watch/keyprefix/slow/ HTTP/1.0\r\nHost: t\r\n\r\n")
         lines = stack.enter_context(good.makefile("rb"))
