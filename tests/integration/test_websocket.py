@@ -4,6 +4,7 @@ streams through agents."""
 
 import contextlib
 import json
+import socket
 import time
 
 import pytest
@@ -205,6 +206,39 @@ def stream(server, target):
 
 
 # ------------------------------------------------------------- many
+
+def test_watchers_that_stop_reading_neither_grow_anybody_nor_delay_others(shared, door):
+    """Each would be owed 4 MB."""
+    def resident():
+        with open(f"/proc/{door.process.pid}/status", encoding="ascii") as f:
+            return next(int(x.split()[1]) for x in f if x.startswith("VmRSS"))
+
+    name = f"slow-{door.name}"
+    entry = body(name, "n1")
+    entry["nodes"][0]["metadata"] = {"a": "p" * 4000, "b": "p" * 4000}
+    small = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),)
+    url = f"ws://{door.address}:8500/registry?service={name}"
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            slow = websocket.create_connection(url, timeout=20, sockopt=small)
+            stack.callback(slow.shutdown)
+        for _ in range(60):
+            slow = stack.enter_context(socket.socket())
+            slow.setsockopt(*small[0])
+            slow.connect((door.address, 8500))
+            slow.sendall(f"GET /registry/watch?service={name} HTTP/1.1\r\n"
+                         "Host: t\r\n\r\n".encode())
+        with watcher(door, f"?service={name}") as good:
+            before = resident()
+            for i in range(500):
+                entry["nodes"][0]["address"] = f"10.1.1.1:{1000 + i}"
+                answer = shared[0].request("POST", "/registry", json.dumps(entry))
+                assert answer.status == 200, answer
+                service = json.loads(good.recv())["Service"]
+                assert service["nodes"][0]["address"].endswith(f":{1000 + i}")
+            # The agent keeps 64 KiB for each, a server what all of them share.
+            assert resident() - before < 120 * 200
+
 
 def test_hundreds_of_streams_through_an_agent_cost_little(shared, agent):
     def resident():
