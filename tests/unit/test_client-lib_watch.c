@@ -278,7 +278,7 @@ static void a_watch_can_begin_within_a_revision(void **state)
 
     (void)state;
     begin_watch(&f, NULL, answers, N_OF(answers));
-    one = f;
+    one.client = f.client;
     expect(&f, MICROREG_CREATE, 5, "x", "1");
     expect(&f, MICROREG_SYNCED, 5, "", "");
     fake_send(&f.fake, 1,
