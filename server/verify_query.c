@@ -114,8 +114,14 @@ static void keep(struct verify_query *q, const struct claim *claim)
 
 /* ------------------------------------------------------------- answers */
 
-/* A blocking query was answered with the index that it had. */
-static void take_same(struct verify_query *q, uint64_t state)
+/* Whether the query was answered because its time was over. */
+static bool has_waited(const struct verify_query *q)
+{
+    return q->v->loop.now_ms - q->asked_ms + 100 >= WAIT_MS;
+}
+
+/* A blocking query was answered because its time was over. */
+static void judge_silence(struct verify_query *q)
 {
     const struct verify_entry *next =
         verify_log_next(&q->subject->log, q->index);
@@ -123,17 +129,6 @@ static void take_same(struct verify_query *q, uint64_t state)
     struct mr_detail why = {""};
 
     q->v->figures.quiet++;
-    if (now_ms - q->asked_ms + 100 < WAIT_MS) {
-        (void)mr_fail(&why, MR_E_CORRUPT,
-                      "index %" PRIu64 " again after %" PRIu64 " ms of " WAIT,
-                      q->index, now_ms - q->asked_ms);
-        complain(q, NULL, "woken for nothing", &why);
-    }
-    if (state != q->state) {
-        (void)mr_fail(&why, MR_E_CORRUPT, "index %" PRIu64 " as before",
-                      q->index);
-        complain(q, NULL, "another state", &why);
-    }
     if (next != NULL && next->ms + SLACK_MS < now_ms &&
         !q->subject->log.is_filtered) {
         (void)mr_fail(&why, MR_E_CORRUPT,
@@ -141,6 +136,40 @@ static void take_same(struct verify_query *q, uint64_t state)
                       " was known %" PRIu64 " ms ago",
                       q->index, next->index, now_ms - next->ms);
         complain(q, NULL, "not woken for a change", &why);
+    }
+}
+
+/* A blocking query was answered with the index that it had. */
+static void take_same(struct verify_query *q, uint64_t state)
+{
+    struct mr_detail why = {""};
+
+    judge_silence(q);
+    if (!has_waited(q)) {
+        (void)mr_fail(&why, MR_E_CORRUPT,
+                      "index %" PRIu64 " again after %" PRIu64 " ms of " WAIT,
+                      q->index, q->v->loop.now_ms - q->asked_ms);
+        complain(q, NULL, "woken for nothing", &why);
+    }
+    if (state != q->state) {
+        (void)mr_fail(&why, MR_E_CORRUPT, "index %" PRIu64 " as before",
+                      q->index);
+        complain(q, NULL, "another state", &why);
+    }
+}
+
+/* A blocking query was answered with a greater index. */
+static void take_greater(struct verify_query *q, struct claim *claim)
+{
+    if (has_waited(q)) {
+        judge_silence(q); /* That of a key that is not there moves. */
+        claim->after = 0;
+        return;
+    }
+    q->v->figures.wakes += q->index != 0;
+    if (q->v->loop.now_ms - q->asked_ms < AT_ONCE_MS &&
+        verify_may_forget(q->v, q->cli.http_addr, q->index)) {
+        claim->after = 0; /* It did not wait: the server cannot know. */
     }
 }
 
@@ -163,11 +192,7 @@ static void take(struct verify_query *q, uint64_t index, uint64_t state)
         take_same(q, state);
         return;
     } else {
-        q->v->figures.wakes += q->index != 0;
-        if (q->v->loop.now_ms - q->asked_ms < AT_ONCE_MS &&
-            verify_may_forget(q->v, q->cli.http_addr, q->index)) {
-            claim.after = 0; /* It did not wait: the server cannot know. */
-        }
+        take_greater(q, &claim);
     }
     if (!judge(q, &claim)) {
         keep(q, &claim);

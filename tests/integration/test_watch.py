@@ -226,6 +226,25 @@ def test_a_quiet_cluster_keeps_its_promises(shared):
     assert last["breaches"] == 0 and last["snapshots"] >= 18
 
 
+def test_a_query_whose_time_is_over_was_not_woken(shared):
+    """The index of a key that is not there moves with others'."""
+    watching = subprocess.Popen(
+        [binary(), "watch-verify", f"-http-addr={shared[0].address}:8500",
+         "-topic=key:nobody", "-streams=1", "-queries=1", "-duration=15s"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        out = None
+        for n in range(500):
+            shared[1].kv_put("somebody", str(n))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, _ = watching.communicate(timeout=0.1)
+                break
+    finally:
+        watching.kill()
+    assert watching.returncode == 0, out
+    assert figures(out.splitlines()[-2])["quiet"] > 0, out
+
+
 def test_wrong_options_of_watch_verify(shared, cli):
     for words, said in ((["-topic=what"], 'Invalid topic "what"'),
                         (["-topic=service"], 'Invalid topic "service"'),
