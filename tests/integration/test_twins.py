@@ -4,6 +4,7 @@ on two nodes of the catalog then, and still one service for those who watch."""
 
 import http.client
 import json
+import socket
 import threading
 
 import pytest
@@ -20,6 +21,7 @@ class View:
         self.connection = http.client.HTTPConnection(
             server.address, HTTP_PORT, timeout=30)
         self.connection.request("GET", f"/registry/watch?service={name}")
+        self.socket = self.connection.sock
         self.lines = self.connection.getresponse()
         self.known = {}
         self.wrong = []
@@ -47,6 +49,7 @@ class View:
             self.known[node["id"]] = node["address"]
 
     def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)  # Else close() waits for a line.
         self.connection.close()
 
 
